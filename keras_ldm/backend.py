@@ -1,0 +1,76 @@
+"""The few lines that need to know the backend: compiling functions, freezing layers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_ldm.types import Tensor
+
+
+def resolve_jit_compile(jit_compile: bool | str = "auto") -> bool:
+    """Whether to compile with XLA.
+
+    `"auto"` means yes on JAX and on TensorFlow with an accelerator, and no on TensorFlow's CPU,
+    where the plain graph is faster, nor on PyTorch.
+    """
+    if jit_compile != "auto":
+        return bool(jit_compile)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
+    return bool(keras.backend.backend() == "jax")
+
+
+def compile_function(
+    function: Callable[..., Any], variables: Sequence[keras.Variable]
+) -> Callable[..., Any]:
+    """Compiles `function` as a pure function of the values of `variables`.
+
+    Args:
+        function: computes something from tensors and the given variables, without gradients.
+        variables: every Keras variable that `function` reads.
+
+    Returns:
+        `compiled(values, *args)`, where `values` replace those of `variables`, one for one. It is
+        traced once for each combination of argument shapes.
+    """
+
+    def stateless(values: Sequence[Tensor], *args: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(stateless, jit_compile=resolve_jit_compile(), autograph=False)  # type: ignore[no-any-return]
+    if name == "jax":
+        import jax
+
+        return jax.jit(stateless)  # type: ignore[no-any-return]
+    if name == "torch":
+        import torch
+
+        return torch.no_grad()(stateless)  # type: ignore[no-any-return]
+    raise ValueError(
+        "Expected the Keras backend to be 'tensorflow', 'jax' or 'torch'. " f"Received: {name!r}"
+    )
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[Tensor]:
+    """The variables' present values, in the form `compile_function` takes."""
+    if keras.backend.backend() == "tensorflow":
+        return [keras.ops.convert_to_tensor(variable) for variable in variables]
+    return [variable.value for variable in variables]
+
+
+def freeze(layer: keras.layers.Layer) -> None:
+    """Makes a layer and all its parts untrainable.
+
+    On TensorFlow an assignment of the value that an attribute has is skipped, so that a layer that was
+    made with `trainable=False`, as from a file, would keep its parts trainable.
+    """
+    layer.trainable = True
+    layer.trainable = False

@@ -1,0 +1,84 @@
+"""All the conditions of a model, each with its embedder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ldm.types import Array, Batch, Conditions, Config, Tensor
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class Conditioner(keras.layers.Layer):
+    """Named embedders, each taking the batch's entry of its name.
+
+    An embedder is a layer from arrays to a dictionary with one or more of `context` (cross-attention
+    tokens), `concat` (maps appended to the latents) and `vector` (added to the timestep embedding);
+    with `preprocess(raw) -> arrays`, `null(batch_size) -> arrays` and `dropout_rate`. Contexts of
+    several embedders follow each other, maps and vectors are laid side by side.
+
+    Args:
+        embedders: by the key of the batch that each takes.
+        **kwargs: see `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: dictionary of preprocessed arrays.
+
+    Output: dictionary of `context`, `concat` and `vector`, as far as the embedders give them.
+    """
+
+    def __init__(self, embedders: Mapping[str, keras.layers.Layer], **kwargs: Any) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        self.embedders = dict(embedders)
+        self.built = True
+
+    @property
+    def can_drop(self) -> bool:
+        """Whether every condition was dropped now and then in training, as guidance needs."""
+        return all(embedder.dropout_rate > 0 for embedder in self.embedders.values())
+
+    def preprocess(self, batch: Batch) -> dict[str, Array]:
+        """Raw conditions to arrays, on the host.
+
+        Raises:
+            ValueError: if one is missing, or its embedder refuses it.
+        """
+        missing = [name for name in self.embedders if name not in batch]
+        if missing:
+            raise ValueError(f"Expected the conditions {missing}. Received: {sorted(batch)}")
+        return {name: e.preprocess(batch[name]) for name, e in self.embedders.items()}
+
+    def null(self, batch_size: int) -> dict[str, Array]:
+        """Arrays that stand for no condition."""
+        return {name: e.null(batch_size) for name, e in self.embedders.items()}
+
+    def call(self, inputs: Conditions, training: bool = False) -> dict[str, Tensor]:
+        """Embeds each condition and joins them."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, embedder in self.embedders.items():
+            for key, value in embedder(inputs[name], training=training).items():
+                parts.setdefault(key, []).append(value)
+        return {
+            key: values[0]
+            if len(values) == 1
+            else ops.concatenate(values, axis=1 if key == "context" else -1)
+            for key, values in parts.items()
+        }
+
+    def get_config(self) -> Config:
+        """The embedders' configurations."""
+        return {
+            **super().get_config(),
+            "embedders": {
+                name: keras.saving.serialize_keras_object(e) for name, e in self.embedders.items()
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> "Conditioner":
+        """A conditioner from `get_config()`'s value."""
+        embedders = {
+            name: keras.saving.deserialize_keras_object(e) for name, e in config["embedders"].items()
+        }
+        return cls(**{**config, "embedders": embedders})

@@ -1,0 +1,102 @@
+"""Halving and doubling of images.
+
+Reference: `Downsample` and `Upsample` of the original's `model.py` (autoencoder) and
+`openaimodel.py` (U-Net). They pad differently: the autoencoder's halving pads only below and to the
+right, the U-Net's on all sides.
+"""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_ldm.types import Config, Shape, Tensor
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class Downsample(keras.layers.Layer):
+    """Halves height and width with a 3x3 convolution of stride 2.
+
+    Args:
+        channels: output channels.
+        padding: "symmetric" (one pixel on every side, the U-Net's) or "asymmetric" (below and to
+            the right only, the autoencoder's).
+        **kwargs: see `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, c)`. Output shape: `(batch, height/2, width/2, channels)`.
+
+    Raises:
+        ValueError: if `padding` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        padding: Literal["symmetric", "asymmetric"] = "symmetric",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if padding not in ("symmetric", "asymmetric"):
+            raise ValueError(
+                f"Expected `padding` to be 'symmetric' or 'asymmetric'. Received: {padding!r}"
+            )
+        self.channels = channels
+        self.padding = padding
+        self.conv = keras.layers.Conv2D(
+            channels,
+            3,
+            strides=2,
+            padding="valid",
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds the convolution."""
+        self.conv.build(input_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Pads and convolves."""
+        before = 1 if self.padding == "symmetric" else 0
+        return self.conv(ops.pad(inputs, ((0, 0), (before, 1), (before, 1), (0, 0))))
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels, "padding": self.padding}
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class Upsample(keras.layers.Layer):
+    """Doubles height and width by repeating pixels, then a 3x3 convolution.
+
+    Args:
+        channels: output channels.
+        **kwargs: see `keras.layers.Layer`.
+
+    Input shape: `(batch, height, width, c)`. Output shape: `(batch, 2·height, 2·width, channels)`.
+    """
+
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.conv = keras.layers.Conv2D(
+            channels,
+            3,
+            padding="same",
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds the convolution."""
+        self.conv.build(input_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Repeats and convolves."""
+        return self.conv(ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2))
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels}

@@ -1,0 +1,126 @@
+"""The residual block of the autoencoder and, with a timestep embedding, of the U-Net.
+
+    h = conv(SiLU(norm(x)));  h = h + dense(SiLU(emb));  h = conv(dropout(SiLU(norm(h))));  skip(x) + h
+
+Reference: `ResnetBlock` (model.py) and `ResBlock` (openaimodel.py) of the original code.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ldm.layers.group_norm import GroupNorm
+from keras_ldm.types import Config, Shape, Tensor
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class ResidualBlock(keras.layers.Layer):
+    """Two 3x3 convolutions beside a skip connection.
+
+    Args:
+        channels: output channels.
+        embedding_dim: width of an embedding to be added between the convolutions, or None.
+        dropout: rate before the last convolution.
+        groups: of the group normalizations.
+        epsilon: of the group normalizations.
+        zero_init: start with the last convolution at zero, so that the block starts as its skip.
+        seed: of the dropout.
+        **kwargs: see `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: `(batch, height, width, c)`.
+        embedding: `(batch, embedding_dim)`, where the block takes one.
+
+    Output shape: `(batch, height, width, channels)`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        embedding_dim: int | None = None,
+        dropout: float = 0.0,
+        groups: int = 32,
+        epsilon: float = 1e-6,
+        zero_init: bool = False,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.embedding_dim = embedding_dim
+        self.dropout_rate = dropout
+        self.groups = groups
+        self.epsilon = epsilon
+        self.zero_init = zero_init
+        self.seed = seed
+
+        policy = self.dtype_policy
+        conv = {"padding": "same", "data_format": "channels_last", "dtype": policy}
+        self.norm1 = GroupNorm(groups, epsilon, dtype=policy, name="norm1")
+        self.conv1 = keras.layers.Conv2D(channels, 3, name="conv1", **conv)
+        self.embedding_projection = (
+            None
+            if embedding_dim is None
+            else keras.layers.Dense(channels, dtype=policy, name="embedding_projection")
+        )
+        self.norm2 = GroupNorm(groups, epsilon, dtype=policy, name="norm2")
+        self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy) if dropout else None
+        self.conv2 = keras.layers.Conv2D(
+            channels,
+            3,
+            kernel_initializer="zeros" if zero_init else "glorot_uniform",
+            name="conv2",
+            **conv,
+        )
+        self.skip: keras.layers.Conv2D | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds the parts, and a 1x1 convolution for the skip where the channels change."""
+        hidden = (*input_shape[:-1], self.channels)
+        self.norm1.build(input_shape)
+        self.conv1.build(input_shape)
+        if self.embedding_projection is not None:
+            self.embedding_projection.build((None, self.embedding_dim))
+        self.norm2.build(hidden)
+        self.conv2.build(hidden)
+        if input_shape[-1] != self.channels:
+            self.skip = keras.layers.Conv2D(
+                self.channels,
+                1,
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                name="skip",
+            )
+            self.skip.build(input_shape)
+
+    def call(
+        self, inputs: Tensor, embedding: Tensor | None = None, training: bool = False
+    ) -> Tensor:
+        """Applies the block."""
+        x = self.conv1(ops.silu(self.norm1(inputs)))
+        if self.embedding_projection is not None:
+            x = x + self.embedding_projection(ops.silu(embedding))[:, None, None, :]
+        x = ops.silu(self.norm2(x))
+        if self.dropout is not None:
+            x = self.dropout(x, training=training)
+        skip = inputs if self.skip is None else self.skip(inputs)
+        return skip + self.conv2(x)
+
+    def compute_output_shape(self, input_shape: Shape, *args: Any, **kwargs: Any) -> Shape:
+        """The input's shape with `channels` channels."""
+        return (*input_shape[:-1], self.channels)
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "embedding_dim": self.embedding_dim,
+            "dropout": self.dropout_rate,
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+            "zero_init": self.zero_init,
+            "seed": self.seed,
+        }

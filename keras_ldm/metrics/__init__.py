@@ -1,0 +1,4 @@
+"""Measures of images."""
+
+from keras_ldm.metrics.psnr import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
+from keras_ldm.metrics.retrieval import retrieval_at_k as retrieval_at_k

@@ -1,0 +1,72 @@
+"""Exponential moving average of weights.
+
+    ema = decay·ema + (1 - decay)·weight,   decay = min(max_decay, (1 + n) / (10 + n)) at update n
+
+Reference: `LitEma` (ema.py) of the original code.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ldm.types import Tensor
+
+
+class ExponentialMovingAverage(keras.layers.Layer):
+    """Copies of variables that follow them smoothly, kept as non-trainable state of a model.
+
+    Args:
+        sources: the variables to follow.
+        max_decay: of the average, reached after a warm-up.
+        **kwargs: see `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, sources: Sequence[keras.Variable], max_decay: float = 0.9999, **kwargs: Any
+    ) -> None:
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
+        if not 0 <= max_decay < 1:
+            raise ValueError(f"Expected an EMA decay in [0, 1). Received: {max_decay}")
+        self.max_decay = max_decay
+        self._sources = lambda: sources  # a function, so that Keras does not count them as ours
+        self.updates = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="updates"
+        )
+        self.averages = [
+            self.add_weight(
+                shape=source.shape, initializer="zeros", trainable=False, name=f"average{i}"
+            )
+            for i, source in enumerate(sources)
+        ]
+        self.built = True
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the past: the averages become copies of the variables."""
+        self.updates.assign(0)
+        for average, source in zip(self.averages, self._sources(), strict=True):
+            average.assign(ops.copy(ops.cast(source, "float32")))
+
+    def update(self, num_updates: Tensor) -> None:
+        """Takes the variables in, if they were updated since it last did.
+
+        Args:
+            num_updates: how often the variables have been updated so far, an integer.
+        """
+        due = ops.cast(num_updates > self.updates, "float32")
+        count = ops.cast(num_updates, "float32")
+        decay = ops.minimum(self.max_decay, (1.0 + count) / (10.0 + count))
+        rate = due * (1.0 - decay)
+        for average, source in zip(self.averages, self._sources(), strict=True):
+            value = ops.stop_gradient(ops.cast(source, "float32"))
+            average.assign(average + rate * (value - average))
+        self.updates.assign(ops.maximum(self.updates, num_updates))
+
+    def replacements(self) -> list[tuple[keras.Variable, Tensor]]:
+        """Pairs of a variable and its average, for a `keras.StatelessScope`."""
+        return [
+            (source, ops.convert_to_tensor(average))
+            for source, average in zip(self._sources(), self.averages, strict=True)
+        ]

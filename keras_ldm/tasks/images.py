@@ -1,0 +1,58 @@
+"""What an image must be, and its way to [-1, 1] and back."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_ldm.types import Array, Tensor
+
+
+def check_images(images: Any, channels: int, factor: int, name: str = "image") -> Array:
+    """Refuses what is not a batch of images.
+
+    Args:
+        images: should be uint8, or floats in [-1, 1], `(batch, height, width, channels)`.
+        channels: how many there should be.
+        factor: what the sides should divide by.
+        name: for the error message.
+
+    Returns:
+        The images, uint8 or float32.
+
+    Raises:
+        ValueError: if rank, channels, sides, dtype or range are not that.
+    """
+    values = np.asarray(images)
+    received = f"Received: `{name}` of shape {values.shape}, dtype {values.dtype}"
+    if values.ndim != 4 or values.shape[-1] != channels:
+        raise ValueError(
+            f"Expected images of shape (batch, height, width, {channels}). {received}"
+        )
+    if values.shape[1] % factor or values.shape[2] % factor or 0 in values.shape[1:3]:
+        raise ValueError(f"Expected images with sides that divide by {factor}. {received}")
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind != "f":
+        raise ValueError(f"Expected images as uint8, or as floats in [-1, 1]. {received}")
+    values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ValueError(f"Expected finite images. {received}, with NaN or infinite values")
+    if values.size and np.abs(values).max() > 1.0 + 1e-3:
+        raise ValueError(
+            f"Expected float images in [-1, 1]. {received}, "
+            f"values from {values.min():.4g} to {values.max():.4g}"
+        )
+    return values
+
+
+def to_floats(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as float32, from uint8 or such floats."""
+    if str(getattr(images.dtype, "name", images.dtype)).endswith("uint8"):
+        return ops.cast(images, "float32") / 127.5 - 1.0
+    return ops.cast(images, "float32")
+
+
+def to_uint8(images: Array) -> Array:
+    """uint8 images from floats in [-1, 1], rounded; what lies beyond is clipped."""
+    return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,247 @@
+"""One adapter for every kind of training data.
+
+A source of batches is an array dictionary, a `PyDataset`, or anything that can be iterated: a
+`tf.data.Dataset`, a torch `DataLoader`, a list of batches, a generator. `TaskDataset` puts a task's
+preprocessing (checks, tokenization) behind it and is itself a `PyDataset`, which Keras's `fit` takes
+on every backend.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_ldm.types import Array, Batch
+
+Preprocess = Callable[[Batch], dict[str, Array]]
+
+
+class BatchSource(Protocol):
+    """Where raw batches come from; `num_batches` is None where batches never end."""
+
+    num_batches: int | None
+
+    def start_epoch(self, seed: int | None) -> None:
+        """Called before each epoch; a seed asks for a new order."""
+
+    def batch(self, index: int) -> Batch:
+        """The batch at a place in the epoch; places are asked for in order."""
+
+
+def to_numpy(value: Any) -> Array:
+    """A NumPy array from an array, a tensor of any backend, or a list of strings or numbers."""
+    if hasattr(value, "numpy") and hasattr(value, "detach"):
+        return np.asarray(value.detach().cpu())
+    return np.asarray(value)
+
+
+def as_batch(batch: Any) -> dict[str, Array]:
+    """A dictionary of NumPy arrays from what a source gives.
+
+    Bare images are taken as `{"image": images}`.
+
+    Raises:
+        ValueError: if it is neither a dictionary nor an array.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) == 1:
+        batch = batch[0]
+    if isinstance(batch, Mapping):
+        return {str(key): to_numpy(value) for key, value in batch.items()}
+    if hasattr(batch, "shape"):
+        return {"image": to_numpy(batch)}
+    raise ValueError(
+        'Expected each batch to be a dictionary such as {"image": ..., "caption": ...}, or an array '
+        f"of images. Received: {type(batch).__name__}"
+        + (f" of {len(batch)} entries" if isinstance(batch, (tuple, list)) else "")
+    )
+
+
+class ArraySource:
+    """Batches cut from arrays, in a new order each epoch where one is asked for."""
+
+    def __init__(self, arrays: Mapping[str, Any], batch_size: int) -> None:
+        self.arrays = {str(key): to_numpy(value) for key, value in arrays.items()}
+        lengths = {key: len(value) if value.ndim else 0 for key, value in self.arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Expected arrays of one length. Received: {lengths or 'no arrays'}")
+        self.batch_size = batch_size
+        self.order = np.arange(next(iter(lengths.values())))
+        self.num_batches: int | None = -(-len(self.order) // batch_size)
+
+    def start_epoch(self, seed: int | None) -> None:
+        if seed is not None:
+            self.order = np.random.default_rng(seed).permutation(len(self.order))
+
+    def batch(self, index: int) -> Batch:
+        start = (index * self.batch_size) % max(len(self.order), 1)
+        rows = self.order[start : start + self.batch_size]
+        return {key: value[rows] for key, value in self.arrays.items()}
+
+
+class IndexedSource:
+    """Batches of a `PyDataset`."""
+
+    def __init__(self, dataset: keras.utils.PyDataset) -> None:
+        self.dataset = dataset
+        self.num_batches: int | None = dataset.num_batches
+        self.started = False
+
+    def start_epoch(self, seed: int | None) -> None:
+        if self.started:
+            self.dataset.on_epoch_end()
+        self.dataset.on_epoch_begin()
+        self.started = True
+
+    def batch(self, index: int) -> Batch:
+        return as_batch(self.dataset[index])
+
+
+class StreamSource:
+    """Batches of anything that can be iterated.
+
+    What is read before the first epoch (Keras looks at a few batches) is kept and given again.
+
+    Args:
+        stream: the iterable. A generator can be read only once.
+        steps: batches an epoch; the stream then goes on where the last epoch ended, and starts
+            again when it ends. Without it an epoch is the whole stream, whose batches are counted
+            by reading it once if it does not tell their number.
+    """
+
+    def __init__(self, stream: Any, steps: int | None = None) -> None:
+        self.stream = stream
+        self.continuous = steps is not None
+        self.num_batches = self._count() if steps is None else None
+        self.iterator: Iterator[Any] | None = None
+        self.read_ahead: deque[Batch] = deque()
+        self.started = False
+
+    def _count(self) -> int:
+        stream = self.stream
+        if hasattr(stream, "cardinality"):
+            count = int(stream.cardinality())
+            if count == -1:
+                raise ValueError("Expected `steps_per_epoch`. Received: an endless dataset")
+            if count >= 0:
+                return count
+        elif iter(stream) is stream:
+            raise ValueError(
+                "Expected `steps_per_epoch`, or data that can be read more than once. "
+                f"Received: a {type(stream).__name__}"
+            )
+        else:
+            try:
+                return len(stream)
+            except TypeError:
+                pass
+        return sum(1 for _ in stream)
+
+    def start_epoch(self, seed: int | None) -> None:
+        if self.started and not self.continuous:
+            self.iterator = None
+        self.started = True
+
+    def batch(self, index: int) -> Batch:
+        if not self.started:
+            while len(self.read_ahead) <= index:
+                self.read_ahead.append(self._next())
+            return self.read_ahead[index]
+        return self.read_ahead.popleft() if self.read_ahead else self._next()
+
+    def _next(self) -> Batch:
+        if self.iterator is None:
+            self.iterator = iter(self.stream)
+        try:
+            return as_batch(next(self.iterator))
+        except StopIteration:
+            pass
+        self.iterator = iter(self.stream)
+        try:
+            return as_batch(next(self.iterator))
+        except StopIteration:
+            raise ValueError(
+                "Expected more data. Received: a source without batches, or a generator that ended"
+            ) from None
+
+
+def make_source(data: Any, batch_size: int | None, steps: int | None) -> BatchSource:
+    """The source of batches for whatever was passed to `fit`.
+
+    Raises:
+        ValueError: if it is of no known kind, or `batch_size` is given for data already in batches.
+    """
+    is_arrays = isinstance(data, Mapping) or (
+        hasattr(data, "shape") and not callable(getattr(data, "cardinality", None))
+    )
+    if is_arrays:
+        return ArraySource(
+            data if isinstance(data, Mapping) else as_batch(data), batch_size or 32
+        )
+    if batch_size is not None:
+        raise ValueError(
+            "Expected no `batch_size` for data that comes in batches. "
+            f"Received: batch_size={batch_size} with a {type(data).__name__}"
+        )
+    if isinstance(data, keras.utils.PyDataset):
+        return IndexedSource(data)
+    if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+        return StreamSource(data, steps)
+    raise ValueError(
+        "Expected a dictionary of arrays, a tf.data.Dataset, a PyDataset, a torch DataLoader or an "
+        f"iterable of dictionaries. Received: {type(data).__name__}"
+    )
+
+
+class TaskDataset(keras.utils.PyDataset):
+    """Preprocessed batches of any source, for Keras's `fit`, `evaluate` and `predict`.
+
+    Args:
+        data: see the module.
+        preprocess: from a raw batch to the arrays that the model takes.
+        batch_size: for arrays; 32 by default.
+        steps: batches an epoch, for data that do not end.
+        seeds: gives a seed for the order of each epoch of arrays; None keeps their order.
+
+    Raises:
+        ValueError: if there are no batches.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        preprocess: Preprocess,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        seeds: Iterator[int] | None = None,
+    ) -> None:
+        super().__init__(workers=1)
+        self.source = make_source(data, batch_size, steps)
+        self.preprocess = preprocess
+        self.seeds = seeds
+        if self.source.num_batches == 0:
+            raise ValueError("Expected at least one example. Received: an empty dataset")
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches an epoch, or None where `steps_per_epoch` says so."""
+        return self.source.num_batches
+
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        """The preprocessed batch at a place in the epoch."""
+        return self.preprocess(as_batch(self.source.batch(index)))
+
+    def examples(self, count: int) -> list[dict[str, Array]]:
+        """Up to `count` preprocessed batches: spread over arrays, else the first ones."""
+        total = self.num_batches or count
+        if isinstance(self.source, ArraySource):
+            places = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
+        else:
+            places = np.arange(min(count, total))
+        return [self[int(place)] for place in places]
+
+    def on_epoch_begin(self) -> None:
+        """Chooses the epoch's order."""
+        self.source.start_epoch(None if self.seeds is None else next(self.seeds))

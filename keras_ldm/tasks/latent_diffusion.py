@@ -1,0 +1,473 @@
+"""Diffusion in the latent space of a frozen autoencoder: semantic compression.
+
+    z = (encode(image) - mean) / std,   x = √ᾱ_t·z + √(1-ᾱ_t)·noise
+    loss = weight(t) · |target - unet(x, t, conditions)|²
+
+Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.2 and equation 3;
+`LatentDiffusion` (ddpm.py) of the original code.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from keras_ldm.backend import compile_function, freeze, values_of
+from keras_ldm.conditioning import Conditioner
+from keras_ldm.diffusion import (
+    NoiseSchedule,
+    get_parameterization,
+    get_timestep_function,
+    get_weighting,
+    scaled_linear_schedule,
+)
+from keras_ldm.diffusion.weighting import Weighting
+from keras_ldm.models import AutoencoderKL, UNet
+from keras_ldm.tasks.ema import ExponentialMovingAverage
+from keras_ldm.tasks.generation import Generation
+from keras_ldm.tasks.images import check_images, to_floats, to_uint8
+from keras_ldm.tasks.inputs import TaskDataset
+from keras_ldm.tasks.task import Task
+from keras_ldm.types import Array, Batch, Conditions, Config, SamplerFn, StepCallback, Tensor
+
+_LATENT_BATCHES = 16
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class LatentDiffusion(Task):
+    """Trains a U-Net to denoise latents under any conditions, and draws images with it.
+
+    Data are dictionaries with the key "image" (uint8, or floats in [-1, 1]) and one key for each
+    condition; in place of "image" there may be "moments", what `encode_moments` gave for the images,
+    which saves encoding them again in each epoch.
+
+    Args:
+        autoencoder: the first stage; it is frozen (`trainable = False`).
+        unet: the network to train.
+        conditioner: makes the U-Net's conditions; None for an unconditional model.
+        schedule: noise schedule; by default Stable Diffusion's.
+        parameterization: what the U-Net predicts: "epsilon", "x0" or "v".
+        weighting: how much each noise level counts: "simple", "min_snr", or a weighting object.
+        timesteps: how they are drawn in training: "uniform" or "stratified".
+        loss: "l2" or "l1".
+        latent_scale: what latents are multiplied by, such as 0.18215; None measures it in the first
+            `fit`: one over their standard deviation.
+        per_channel: when measuring, whether each channel gets a scale and an offset of its own.
+        ema_decay: of the average of the trained weights that `generate` and `evaluate` use; None
+            for no average.
+        image_size: height and width (or one side) of images to draw; by default those trained on.
+        seed: of everything random in training.
+        **kwargs: see `keras.Model`.
+
+    Raises:
+        ValueError: for an unknown name (the message lists the valid ones), or parts that do not fit.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        unet: UNet,
+        conditioner: Conditioner | None = None,
+        *,
+        schedule: NoiseSchedule | None = None,
+        parameterization: str = "epsilon",
+        weighting: str | Weighting = "simple",
+        timesteps: str = "uniform",
+        loss: Literal["l1", "l2"] = "l2",
+        latent_scale: float | None = None,
+        per_channel: bool = False,
+        ema_decay: float | None = 0.9999,
+        image_size: int | Sequence[int] | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed=seed, **kwargs)
+        if unet.out_channels != autoencoder.latent_channels:
+            raise ValueError(
+                f"Expected a U-Net with {autoencoder.latent_channels} output channels, those of the "
+                f"autoencoder's latents. Received: out_channels={unet.out_channels}"
+            )
+        if loss not in ("l1", "l2"):
+            raise ValueError(f"Expected `loss` to be 'l1' or 'l2'. Received: {loss!r}")
+        if latent_scale is not None and not latent_scale > 0:
+            raise ValueError(f"Expected `latent_scale` > 0 or None. Received: {latent_scale}")
+        freeze(autoencoder)
+        self.autoencoder = autoencoder
+        self.unet = unet
+        self.conditioner = conditioner
+        self.schedule = schedule or scaled_linear_schedule()
+        self.parameterization = get_parameterization(parameterization).name
+        self.weighting = get_weighting(weighting)
+        self.timesteps = timesteps
+        self.timestep_function = get_timestep_function(timesteps)
+        self.loss_name = loss
+        self.latent_scale = latent_scale
+        self.per_channel = per_channel
+        self.ema_decay = ema_decay
+        self.image_size = _sides(image_size)
+
+        channels = autoencoder.latent_channels
+        self.latent_mean = self.add_weight(
+            shape=(channels,), initializer="zeros", trainable=False, name="latent_mean"
+        )
+        self.latent_std = self.add_weight(
+            shape=(channels,),
+            initializer=keras.initializers.Constant(1.0 / (latent_scale or 1.0)),
+            trainable=False,
+            name="latent_std",
+        )
+        self.latents_measured = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros" if latent_scale is None else "ones",
+            trainable=False,
+            name="latents_measured",
+        )
+        self.ema = (
+            None
+            if ema_decay is None
+            else ExponentialMovingAverage(self.trainable_variables, ema_decay, name="ema")
+        )
+        self.built = True
+
+    # === Inputs ===
+
+    @property
+    def image_factor(self) -> int:
+        """What the sides of images must divide by."""
+        return self.autoencoder.downsampling_factor * int(2 ** (len(self.unet.channels) - 1))
+
+    def preprocess(self, batch: Batch) -> dict[str, Array]:
+        """Checks images (or moments) and turns conditions into arrays."""
+        arrays: dict[str, Array] = {}
+        if "moments" in batch:
+            arrays["moments"] = np.asarray(batch["moments"], dtype=np.float32)
+            expected = 2 * self.autoencoder.latent_channels
+            if arrays["moments"].ndim != 4 or arrays["moments"].shape[-1] != expected:
+                raise ValueError(
+                    f"Expected moments of shape (batch, height, width, {expected}). "
+                    f"Received: shape {arrays['moments'].shape}"
+                )
+        elif "image" in batch:
+            arrays["image"] = check_images(
+                batch["image"], self.autoencoder.image_channels, self.image_factor
+            )
+        else:
+            raise ValueError(f"Expected the key 'image' or 'moments'. Received: {sorted(batch)}")
+        if self.conditioner is not None:
+            arrays.update(self.conditioner.preprocess(batch))
+        return arrays
+
+    def _prepare(self, dataset: TaskDataset) -> None:
+        if self.ema is not None and not int(ops.convert_to_numpy(self.batches)):
+            self.ema.restart()
+        first = dataset.examples(1)[0]
+        if self.image_size is None:
+            height, width = next(iter(first.values())).shape[1:3]
+            factor = self.autoencoder.downsampling_factor if "moments" in first else 1
+            self.image_size = (height * factor, width * factor)
+        if not int(ops.convert_to_numpy(self.latents_measured)):
+            self._measure_latents(dataset.examples(_LATENT_BATCHES))
+
+    def _measure_latents(self, batches: Iterable[dict[str, Array]]) -> None:
+        moments = np.concatenate(
+            [b["moments"] if "moments" in b else self.encode_moments(b["image"]) for b in batches]
+        )
+        mean, logvar = np.split(moments.astype(np.float64), 2, axis=-1)
+        axes = (0, 1, 2) if self.per_channel else None
+        offset = mean.mean(axis=axes) if self.per_channel else 0.0
+        variance = mean.var(axis=axes) + np.exp(np.clip(logvar, -30, 20)).mean(axis=axes)
+        if not np.all(variance > 1e-12):
+            raise ValueError(
+                "Expected latents that vary. Received: an autoencoder whose latents have the "
+                f"variance {variance}; train it first, or give `latent_scale`"
+            )
+        channels = (self.autoencoder.latent_channels,)
+        self.latent_mean.assign(np.broadcast_to(offset, channels).astype("float32"))
+        self.latent_std.assign(np.broadcast_to(np.sqrt(variance), channels).astype("float32"))
+        self.latents_measured.assign(1)
+
+    # === Latents ===
+
+    @cached_property
+    def _compiled_moments(self) -> Any:
+        return compile_function(
+            lambda images: self.autoencoder.moments(to_floats(images)), self.autoencoder.variables
+        )
+
+    @cached_property
+    def _compiled_decode(self) -> Any:
+        return compile_function(
+            lambda latents: self.autoencoder.decode(latents * self.latent_std + self.latent_mean),
+            [*self.autoencoder.variables, self.latent_std, self.latent_mean],
+        )
+
+    def encode_moments(self, images: Array, batch_size: int = 32) -> Array:
+        """Encodes images once and for all: mean and log-variance of their latents.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            batch_size: images encoded at a time; a progress bar shows if there are many.
+
+        Returns:
+            float32 `(N, height/f, width/f, 2 * latent_channels)`, for the key "moments" in training.
+        """
+        images = check_images(
+            images, self.autoencoder.image_channels, self.autoencoder.downsampling_factor
+        )
+        values = values_of(self.autoencoder.variables)
+        starts = range(0, len(images), batch_size)
+        return np.concatenate(
+            [
+                ops.convert_to_numpy(
+                    self._compiled_moments(
+                        values, ops.convert_to_tensor(images[start : start + batch_size])
+                    )
+                )
+                for start in tqdm(starts, "encoding", disable=len(starts) < 20, leave=False)
+            ]
+        )
+
+    def encode_images(self, images: Array) -> Array:
+        """Normalized latents (the mode) of images: what the U-Net sees without noise."""
+        mean = np.split(self.encode_moments(images), 2, axis=-1)[0]
+        mean = mean - ops.convert_to_numpy(self.latent_mean)
+        return np.asarray(mean / ops.convert_to_numpy(self.latent_std))
+
+    def decode_latents(self, latents: Tensor) -> Array:
+        """Images from normalized latents, as floats about in [-1, 1]."""
+        values = values_of([*self.autoencoder.variables, self.latent_std, self.latent_mean])
+        return np.asarray(
+            ops.convert_to_numpy(self._compiled_decode(values, ops.convert_to_tensor(latents)))
+        )
+
+    # === Training ===
+
+    def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
+        """Draws timesteps and noise, and predicts; with the averaged weights outside training."""
+        if training:
+            self._count_batch()
+        seed = self.seed_generator if training else self.evaluation_seed_generator
+        if "moments" in inputs:
+            moments = inputs["moments"]
+        else:
+            moments = self.autoencoder.moments(to_floats(inputs["image"]))
+        posterior = self.autoencoder.distribution(ops.stop_gradient(moments))
+        latents = (posterior.sample(seed) - self.latent_mean) / self.latent_std
+
+        batch_size = ops.shape(latents)[0]
+        draw_timesteps = self.timestep_function if training else get_timestep_function("stratified")
+        timesteps = draw_timesteps(batch_size, self.schedule.num_timesteps, seed)
+        noise = keras.random.normal(ops.shape(latents), dtype="float32", seed=seed)
+        return self.predict_noised(latents, timesteps, noise, inputs, training=training)
+
+    def predict_noised(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        noise: Tensor,
+        conditions: Conditions,
+        training: bool = False,
+    ) -> dict[str, Tensor]:
+        """What the U-Net predicts at given timesteps and noise, and what it should.
+
+        Args:
+            latents: normalized, `(batch, h, w, c)`.
+            timesteps: integers, `(batch,)`.
+            noise: standard normal, shaped like the latents.
+            conditions: the conditioner's inputs, as `preprocess` gives them.
+            training: whether to use the weights in training, with dropout, and not the average.
+
+        Returns:
+            `output` and `target`, both shaped like the latents, and `weight`, `(batch,)`.
+        """
+
+        def at(values: Array, rank: int) -> Tensor:
+            taken = ops.take(ops.convert_to_tensor(values.astype("float32")), timesteps)
+            return ops.reshape(taken, (-1, *[1] * (rank - 1)))
+
+        signal = at(self.schedule.signal_rates, 4)
+        spread = at(self.schedule.noise_rates, 4)
+        noisy = signal * latents + spread * noise
+        if training or self.ema is None:
+            output = self._predict(noisy, timesteps, conditions, training)
+        else:
+            with keras.StatelessScope(state_mapping=self._inference_state()):
+                output = self._predict(noisy, timesteps, conditions, False)
+        target = get_parameterization(self.parameterization).target(latents, noise, signal, spread)
+        weight = at(self.weighting(self.schedule, self.parameterization), 1)
+        return {"output": output, "target": target, "weight": weight}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Mean over components, weighted by noise level, mean over the batch."""
+        difference = y_pred["target"] - y_pred["output"]
+        error = ops.abs(difference) if self.loss_name == "l1" else ops.square(difference)
+        return ops.mean(y_pred["weight"] * ops.mean(error, axis=(1, 2, 3)))
+
+    def _predict(
+        self, latents: Tensor, timesteps: Tensor, conditions: Conditions, training: bool
+    ) -> Tensor:
+        embedded = {} if self.conditioner is None else self.conditioner(conditions, training=training)
+        inputs = {"latents": latents, "timesteps": timesteps, **embedded}
+        return self.unet(inputs, training=training)
+
+    def _count_batch(self) -> None:
+        if self.ema is not None:
+            self.ema.update(self.batches.value // self._accumulation_steps)
+        self.batches.assign(self.batches + 1)
+
+    def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
+        """Measures the loss of the averaged weights, with the same noise and timesteps each time."""
+        self._finish_average()
+        return super().evaluate(x, **kwargs)
+
+    def _finish_average(self) -> None:
+        """Takes the last update into the average, which training does at its next step."""
+        if self.ema is None:
+            return
+        done = int(ops.convert_to_numpy(self.batches))
+        if not done:
+            self.ema.restart()
+        elif done // self._accumulation_steps > int(ops.convert_to_numpy(self.ema.updates)):
+            self.ema.update(ops.convert_to_tensor(done // self._accumulation_steps, "int32"))
+
+    # === Generation ===
+
+    def _inference_variables(self) -> list[keras.Variable]:
+        parts = [self.unet] if self.conditioner is None else [self.unet, self.conditioner]
+        return [variable for part in parts for variable in part.variables]
+
+    def _inference_state(self) -> list[tuple[keras.Variable, Tensor]]:
+        """Every variable of the networks with its value, the averaged one where there is one."""
+        averages = {} if self.ema is None else {id(v): a for v, a in self.ema.replacements()}
+        variables = self._inference_variables()
+        values = values_of(variables)
+        return [(v, averages.get(id(v), value)) for v, value in zip(variables, values, strict=True)]
+
+    @cached_property
+    def _compiled_conditioner(self) -> Any:
+        return compile_function(
+            lambda inputs: self.conditioner(inputs), self._inference_variables()
+        )
+
+    @cached_property
+    def _compiled_unet(self) -> Any:
+        return compile_function(lambda inputs: self.unet(inputs), self._inference_variables())
+
+    def generate(
+        self,
+        conditions: Batch | None = None,
+        *,
+        negative_conditions: Batch | None = None,
+        num_images: int | None = None,
+        num_steps: int = 50,
+        guidance_scale: float | None = None,
+        sampler: str | SamplerFn = "ddim",
+        seed: int | Sequence[int] | None = None,
+        initial_latents: Array | None = None,
+        image_size: int | Sequence[int] | None = None,
+        output: Literal["images", "latents"] = "images",
+        callback: StepCallback | None = None,
+        batch_size: int = 16,
+        progress: bool = True,
+        **sampler_options: Any,
+    ) -> Array:
+        """Draws images.
+
+        Args:
+            conditions: raw conditions by name, one entry for each image.
+            negative_conditions: what guidance leads away from; by default no condition.
+            num_images: how many to draw, for an unconditional model.
+            num_steps: steps of the sampler, up to the schedule's timesteps. The original's uniform
+                grid takes a few more where it does not divide them.
+            guidance_scale: 1 follows the conditions as trained, more exaggerates them; by default 5
+                where the model can be guided.
+            sampler: "ddim", "ddpm", or a function of the sampler protocol.
+            seed: of the noise: an int, one int for each image, or None. An image depends on its
+                seed and its place alone, not on the batch or the backend.
+            initial_latents: noise to start from, of unit variance, `(N, h, w, c)`.
+            image_size: height and width, or one side; by default that of training.
+            output: "images", or "latents" (normalized).
+            callback: called with a `SamplerStep` after each step of each batch.
+            batch_size: images drawn at a time.
+            progress: whether to show a progress bar.
+            **sampler_options: for the sampler, such as `eta` for DDIM.
+
+        Returns:
+            uint8 images `(N, height, width, channels)`, or float32 latents.
+
+        Raises:
+            ValueError: for an argument that makes no sense; the message says what was expected.
+        """
+        self._finish_average()
+        generation = Generation(
+            self,
+            conditions,
+            negative_conditions=negative_conditions,
+            num_images=num_images,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            seed=seed,
+            initial_latents=initial_latents,
+            image_size=_sides(image_size) or self.image_size,
+            sampler_options=sampler_options,
+        )
+        if output not in ("images", "latents"):
+            raise ValueError(f"Expected `output` to be 'images' or 'latents'. Received: {output!r}")
+        results = []
+        for latents in generation.run(batch_size, callback, progress):
+            results.append(to_uint8(self.decode_latents(latents)) if output == "images" else latents)
+        return np.concatenate(results)
+
+    # === Config ===
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "autoencoder": serialize(self.autoencoder),
+            "unet": serialize(self.unet),
+            "conditioner": serialize(self.conditioner),
+            "schedule": serialize(self.schedule),
+            "parameterization": self.parameterization,
+            "weighting": serialize(self.weighting),
+            "timesteps": self.timesteps,
+            "loss": self.loss_name,
+            "latent_scale": self.latent_scale,
+            "per_channel": self.per_channel,
+            "ema_decay": self.ema_decay,
+            "image_size": self.image_size,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> "LatentDiffusion":
+        """A task from `get_config()`'s value."""
+        nested = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+            if isinstance(value, dict) and "class_name" in value
+        }
+        return cls(**{**config, **nested})
+
+
+def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"Expected an image size as one side or (height, width). Received: {size}")
+    return int(sides[0]), int(sides[1])

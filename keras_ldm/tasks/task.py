@@ -1,0 +1,299 @@
+"""What all tasks share: their inputs, defaults, files and seeds."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ldm.backend import resolve_jit_compile
+from keras_ldm.tasks.inputs import TaskDataset
+from keras_ldm.tasks.registry import get_preset
+from keras_ldm.types import Array, Batch, Config
+
+
+class Task(keras.Model):
+    """A model with its objective and its preprocessing: what `fit`, `evaluate` and `predict` run.
+
+    A subclass gives `preprocess` (raw batch -> arrays, on the host), `call` (arrays -> what the loss
+    needs, drawing its randomness from `self.seed_generator`) and `compute_loss`.
+
+    Data may be a dictionary of arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, a torch
+    `DataLoader` or any iterable of dictionaries, with raw uint8 images and raw strings.
+
+    Args:
+        seed: of everything random in training.
+        **kwargs: see `keras.Model`.
+    """
+
+    def __init__(self, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.evaluation_seed_generator = keras.random.SeedGenerator(seed)
+        self.batches = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
+        )
+
+    # === What a task defines ===
+
+    def preprocess(self, batch: Batch) -> dict[str, Array]:
+        """Raw values to the arrays that `call` takes, on the host."""
+        return {name: np.asarray(value) for name, value in batch.items()}
+
+    def default_optimizer(self) -> keras.optimizers.Optimizer:
+        """The optimizer of `compile()` without arguments."""
+        return keras.optimizers.AdamW(
+            learning_rate=1e-4, weight_decay=1e-2, epsilon=1e-8, global_clipnorm=1.0
+        )
+
+    # === Training ===
+
+    def compile(
+        self, optimizer: Any = None, *, jit_compile: bool | str = "auto", **kwargs: Any
+    ) -> None:
+        """Prepares training; without arguments, with defaults that work.
+
+        Args:
+            optimizer: by default AdamW at a learning rate of 1e-4, with global-norm clipping.
+            jit_compile: whether to use XLA; "auto" does where it is faster.
+            **kwargs: see `keras.Model.compile`; a `loss` is not among them, the task has its own.
+
+        Raises:
+            ValueError: if a loss is given.
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError(
+                f"Expected no `loss`: {type(self).__name__} has its own. "
+                f"Received: {kwargs['loss']!r}"
+            )
+        super().compile(
+            optimizer=self.default_optimizer() if optimizer is None else optimizer,
+            jit_compile=resolve_jit_compile(jit_compile),
+            **kwargs,
+        )
+
+    def compile_from_config(self, config: Config) -> None:
+        """Compiles as a saved task was compiled, and makes the optimizer's state."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _dataset(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        seeds: Iterator[int] | None = None,
+    ) -> TaskDataset:
+        if isinstance(data, TaskDataset):
+            return data
+        return TaskDataset(
+            data, self.preprocess, batch_size=batch_size, steps=steps, seeds=seeds
+        )
+
+    def _epoch_seeds(self, steps: int | None, num_batches: int | None) -> Iterator[int]:
+        """One seed an epoch, from the batches trained so far: the same after a reload."""
+        count = int(ops.convert_to_numpy(self.batches))
+        while True:
+            yield int(np.random.SeedSequence([self.seed, count]).generate_state(1)[0])
+            count += steps or num_batches or 0
+
+    def _prepare(self, dataset: TaskDataset) -> None:
+        """Called with the data before training; a task may measure or check something."""
+
+    def fit(
+        self,
+        x: Any = None,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        validation_data: Any = None,
+        validation_batch_size: int | None = None,
+        validation_steps: int | None = None,
+        shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains.
+
+        Args:
+            x: the data, see the class.
+            batch_size: for arrays only; 32 by default.
+            epochs: number of the last epoch.
+            validation_data: evaluated after each epoch, with the same noise each time.
+            validation_batch_size: for arrays; `batch_size` by default.
+            validation_steps: batches of validation, all by default.
+            shuffle: whether arrays get a new order each epoch.
+            steps_per_epoch: batches an epoch; needed for data without an end.
+            **kwargs: see `keras.Model.fit`.
+
+        Returns:
+            The history of losses and metrics.
+
+        Raises:
+            ValueError: if the data are empty or not of the form that the task takes.
+        """
+        if not self.compiled:
+            self.compile()
+        dataset = self._dataset(x, batch_size, steps_per_epoch)
+        if shuffle:
+            dataset.seeds = self._epoch_seeds(steps_per_epoch, dataset.num_batches)
+        self._prepare(dataset)
+        if validation_data is not None:
+            validation_data = self._dataset(
+                validation_data,
+                (validation_batch_size or batch_size) if _is_arrays(validation_data) else None,
+                validation_steps,
+            )
+        return super().fit(
+            dataset,
+            epochs=epochs,
+            validation_data=validation_data,
+            validation_steps=validation_steps,
+            shuffle=False,
+            steps_per_epoch=steps_per_epoch,
+            **kwargs,
+        )
+
+    def evaluate(
+        self, x: Any = None, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Measures the loss, with the same noise each time.
+
+        Args:
+            x: the data, see the class.
+            batch_size: for arrays only; 32 by default.
+            steps: batches to use, all by default.
+            **kwargs: see `keras.Model.evaluate`.
+        """
+        if not self.compiled:
+            self.compile()
+        for unused in ("y", "sample_weight"):
+            kwargs.pop(unused, None)
+        dataset = self._dataset(x, batch_size, steps)
+        generator = self.evaluation_seed_generator
+        generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
+        return super().evaluate(dataset, steps=steps, **kwargs)
+
+    def predict(
+        self, x: Any, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Runs the model on data of the same form as `fit` takes."""
+        dataset = self._dataset(x, batch_size, steps)
+        return super().predict(dataset, steps=steps, **kwargs)
+
+    def compute_metrics(
+        self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """The running means of the loss and the task's own metrics."""
+        return self.get_metrics_result()
+
+    @property
+    def _accumulation_steps(self) -> int:
+        optimizer = getattr(self, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+    # === Files ===
+
+    def _seed_states(self) -> list[keras.Variable]:
+        return [v for v in self.variables if v.name == "seed_generator_state"]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the task's own state, with the states of all seeds in it, which Keras leaves out."""
+        super().save_own_variables(store)
+        for i, state in enumerate(self._seed_states()):
+            store[f"seed{i}"] = state
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        super().load_own_variables(
+            {key: store[key] for key in store.keys() if not key.startswith("seed")}
+        )
+        for i, state in enumerate(self._seed_states()):
+            state.assign(store[f"seed{i}"])
+
+    def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves everything to a `.keras` file: weights, optimizer, EMA, seeds, configuration.
+
+        It is written beside and renamed, so that a file of that name is never half-written.
+
+        Args:
+            filepath: path ending in `.keras`.
+            overwrite: whether to replace a file of that name.
+            **kwargs: see `keras.Model.save`.
+
+        Raises:
+            ValueError: if the path does not end in `.keras`.
+            FileExistsError: if there is such a file and `overwrite` is False.
+        """
+        path = Path(filepath)
+        if path.suffix != ".keras":
+            raise ValueError(f"Expected a path that ends in '.keras'. Received: {str(path)!r}")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
+        try:
+            super().save(temporary, overwrite=True, **kwargs)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def from_preset(cls, handle: str | os.PathLike[str]) -> Any:
+        """A task from the name of a preset or the path of a saved `.keras` file.
+
+        Args:
+            handle: name or path.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if there is no such preset (the message lists those there are), or the file
+                is damaged or holds something else.
+        """
+        name = os.fspath(handle)
+        if name.endswith(".keras"):
+            task = load(name)
+        else:
+            task = get_preset(name)()
+        if not isinstance(task, cls):
+            raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
+        return task
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Loads a task or model that was saved to a `.keras` file.
+
+    It does what `keras.saving.load_model` does, and says so clearly when the file is no such file.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if it is truncated, damaged, or not a Keras model.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"Expected a saved model. Received: {name!r}, which does not exist")
+    try:
+        with zipfile.ZipFile(name) as archive:
+            broken = archive.testzip()
+            missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"Expected a .keras file. Received: {name!r}, which is truncated or something else "
+            f"({error})"
+        ) from error
+    if broken or missing:
+        raise ValueError(
+            f"Expected a .keras file. Received: {name!r}, in which "
+            + (f"{broken!r} is damaged" if broken else f"{sorted(missing)} are missing")
+        )
+    return keras.saving.load_model(name)
+
+
+def _is_arrays(data: Any) -> bool:
+    return isinstance(data, dict) or isinstance(data, np.ndarray)

@@ -1,0 +1,114 @@
+"""Text to image: the face of latent diffusion that takes captions and prompts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ldm.conditioning import Conditioner, TextEmbedder
+from keras_ldm.models import AutoencoderKL, UNet
+from keras_ldm.tasks.latent_diffusion import LatentDiffusion
+from keras_ldm.types import Array, Config
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class TextToImage(LatentDiffusion):
+    """Latent diffusion conditioned on captions.
+
+    Data are dictionaries of "image" (uint8, or floats in [-1, 1]; or "moments") and "caption"
+    (strings, or token ids).
+
+    Args:
+        autoencoder: the trained first stage; it is frozen.
+        unet: the network to train; its `context_dim` is the text encoder's width.
+        text_encoder: `keras_ldm.models.TransformerTextEncoder`, trained together with the U-Net, or
+            a `keras_nlp.models.BertBackbone`, which stays frozen.
+        tokenizer: "bert_uncased", a keras_nlp tokenizer, or None if captions are token ids.
+        caption_dropout: how often a caption is dropped in training, which guidance needs.
+        caption_length: tokens a caption is cut or padded to.
+        **kwargs: see `LatentDiffusion`.
+
+    Example:
+
+    ```python
+    ldm = keras_ldm.tasks.TextToImage(
+        first_stage.autoencoder,
+        keras_ldm.models.UNet((64, 128, 256), context_dim=256),
+        keras_ldm.models.TransformerTextEncoder(dim=256, num_layers=2),
+    )
+    ldm.fit({"image": images, "caption": captions}, epochs=100)
+    pictures = ldm.generate(["red heart", "blue heart"], seed=0)    # uint8 (2, 64, 64, 3)
+    ```
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        unet: UNet,
+        text_encoder: keras.Model,
+        *,
+        tokenizer: Any = "bert_uncased",
+        caption_dropout: float = 0.1,
+        caption_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        embedder = TextEmbedder(
+            text_encoder,
+            tokenizer,
+            length=caption_length,
+            dropout=caption_dropout,
+            seed=kwargs.get("seed", 0) + 1,
+            name="caption",
+        )
+        super().__init__(autoencoder, unet, Conditioner({"caption": embedder}), **kwargs)
+
+    def generate(  # type: ignore[override]
+        self,
+        prompts: str | Sequence[str] | Array,
+        *,
+        negative_prompts: str | Sequence[str] | Array | None = None,
+        **kwargs: Any,
+    ) -> Array:
+        """Draws an image for each prompt.
+
+        Args:
+            prompts: one or several strings (or token ids, `(N, length)`).
+            negative_prompts: what to lead away from: one for all, or one for each prompt.
+            **kwargs: see `LatentDiffusion.generate`: num_steps, guidance_scale, sampler, seed,
+                initial_latents, image_size, output, callback, batch_size, progress.
+
+        Returns:
+            uint8 images `(N, height, width, channels)`; N is 1 for a single string.
+
+        Raises:
+            ValueError: for prompts that are not strings, or an argument that makes no sense.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else prompts
+        if isinstance(negative_prompts, str):
+            negative_prompts = [negative_prompts] * len(prompts)
+        if negative_prompts is not None and len(negative_prompts) != len(prompts):
+            raise ValueError(
+                f"Expected one negative prompt, or one for each of the {len(prompts)} prompts. "
+                f"Received: {len(negative_prompts)}"
+            )
+        return super().generate(
+            {"caption": np.asarray(prompts)},
+            negative_conditions=None
+            if negative_prompts is None
+            else {"caption": np.asarray(negative_prompts)},
+            **kwargs,
+        )
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["conditioner"]
+        embedder = self.conditioner.embedders["caption"].get_config()
+        return {
+            **config,
+            "text_encoder": embedder["encoder"],
+            "tokenizer": embedder["tokenizer"],
+            "caption_dropout": embedder["dropout"],
+            "caption_length": embedder["length"],
+        }
