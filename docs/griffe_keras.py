@@ -11,9 +11,7 @@ _ITEM = re.compile(r"^ {4}(\*{0,2}\w+): ", re.MULTILINE)
 
 def as_list(docstring: str) -> str:
     """Turns each `name: what it is` of the section into an item of a Markdown list."""
-    return _SECTION.sub(
-        lambda found: found[1] + _ITEM.sub(r"    - **`\1`** – ", found[2]), docstring
-    )
+    return _SECTION.sub(lambda found: found[1] + _ITEM.sub(r"    - **`\1`** – ", found[2]), docstring)
 
 
 class KerasSections(griffe.Extension):

@@ -45,17 +45,17 @@ def compile_function(
     if name == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(stateless, jit_compile=resolve_jit_compile(), autograph=False)  # type: ignore[no-any-return]
+        return tf.function(stateless, jit_compile=resolve_jit_compile(), autograph=False)
     if name == "jax":
         import jax
 
-        return jax.jit(stateless)  # type: ignore[no-any-return]
+        return jax.jit(stateless)
     if name == "torch":
         import torch
 
-        return torch.no_grad()(stateless)  # type: ignore[no-any-return]
+        return torch.no_grad()(stateless)
     raise ValueError(
-        "Expected the Keras backend to be 'tensorflow', 'jax' or 'torch'. " f"Received: {name!r}"
+        f"Expected the Keras backend to be 'tensorflow', 'jax' or 'torch'. Received: {name!r}"
     )
 
 

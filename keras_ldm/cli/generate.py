@@ -48,9 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if output.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"Expected an output such as picture.png. Received: {str(output)!r}")
     if not output.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected a folder that exists. Received: {str(output.parent)!r}"
-        )
+        raise FileNotFoundError(f"Expected a folder that exists. Received: {str(output.parent)!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_ldm.tasks import TextToImage
 

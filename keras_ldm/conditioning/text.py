@@ -61,7 +61,7 @@ class TextEmbedder(keras.layers.Layer):
         self.encoder = encoder
         self.tokenizer_name = tokenizer if isinstance(tokenizer, str) else None
         self.tokenizer = bert_uncased_tokenizer() if self.tokenizer_name else tokenizer
-        self.length = length or getattr(encoder, "max_length", 77)
+        self.length = int(length or getattr(encoder, "max_length", 77))
         self.dropout_rate = dropout
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -97,8 +97,7 @@ class TextEmbedder(keras.layers.Layer):
         if values.dtype.kind in "iu":
             if values.ndim != 2 or values.shape[1] != self.length:
                 raise ValueError(
-                    f"Expected token ids of shape (batch, {self.length}). "
-                    f"Received: shape {values.shape}"
+                    f"Expected token ids of shape (batch, {self.length}). Received: shape {values.shape}"
                 )
             return values.astype(np.int32)
         texts = [c.decode("utf-8") if isinstance(c, bytes) else c for c in values.ravel().tolist()]

@@ -112,9 +112,7 @@ def _json_rows(text: str, path: Path) -> Iterator[Row]:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ValueError(
-                f"Expected one JSON object a line ({error}). Received: {where}"
-            ) from error
+            raise ValueError(f"Expected one JSON object a line ({error}). Received: {where}") from error
         if not isinstance(record, dict):
             raise ValueError(
                 f"Expected one JSON object a line. Received: {type(record).__name__} at {where}"

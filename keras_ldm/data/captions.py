@@ -138,9 +138,7 @@ def _text_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def _checked(captions: Mapping[str, str]) -> dict[str, str]:
     for name, caption in captions.items():
         if not isinstance(name, str) or not isinstance(caption, str):
-            raise ValueError(
-                f"`captions` must map names to strings. Received: {name!r}: {caption!r}"
-            )
+            raise ValueError(f"`captions` must map names to strings. Received: {name!r}: {caption!r}")
     return dict(captions)
 
 

@@ -44,9 +44,7 @@ def find_images(folder: str | Path, *, recursive: bool = True) -> tuple[str, ...
     if not folder.exists():
         raise FileNotFoundError(f"Expected a folder of pictures. Received: {str(folder)!r}")
     if not folder.is_dir():
-        raise NotADirectoryError(
-            f"Expected a folder of pictures, not a file. Received: {str(folder)!r}"
-        )
+        raise NotADirectoryError(f"Expected a folder of pictures, not a file. Received: {str(folder)!r}")
     names = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
@@ -57,9 +55,7 @@ def find_images(folder: str | Path, *, recursive: bool = True) -> tuple[str, ...
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
     if not names:
-        raise ValueError(
-            f"Expected pictures ({', '.join(SUFFIXES)}). Received: none in {str(folder)!r}"
-        )
+        raise ValueError(f"Expected pictures ({', '.join(SUFFIXES)}). Received: none in {str(folder)!r}")
     return tuple(sorted(names))
 
 

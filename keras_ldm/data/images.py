@@ -57,9 +57,7 @@ def load_image(
             _refuse_bomb(image)
             image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
             upright = _to_rgb(ImageOps.exif_transpose(image), background)
-            square = upright.resize(
-                (size, size), Image.Resampling.LANCZOS, box=_box(upright, crop, rng)
-            )
+            square = upright.resize((size, size), Image.Resampling.LANCZOS, box=_box(upright, crop, rng))
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsing trips over

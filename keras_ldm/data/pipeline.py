@@ -77,9 +77,7 @@ def captioned_dataset(
     signature = (tf.TensorSpec((batch,), tf.int64), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(plans, output_signature=signature)
     dataset = dataset.map(fetch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(
-        tf.data.AUTOTUNE
-    )
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(tf.data.AUTOTUNE)
 
 
 def count_batches(count: int, batch_size: int, *, seed: int, drop_remainder: bool) -> int:

@@ -7,9 +7,9 @@ from keras_ldm.layers.conditional_sequential import ConditionalSequential as Con
 from keras_ldm.layers.distributions import DiagonalGaussian as DiagonalGaussian
 from keras_ldm.layers.embeddings import SinusoidalEmbedding as SinusoidalEmbedding
 from keras_ldm.layers.group_norm import GroupNorm as GroupNorm
-from keras_ldm.layers.residual import ResidualBlock as ResidualBlock
 from keras_ldm.layers.resampling import Downsample as Downsample
 from keras_ldm.layers.resampling import Upsample as Upsample
+from keras_ldm.layers.residual import ResidualBlock as ResidualBlock
 from keras_ldm.layers.transformer import GEGLU as GEGLU
 from keras_ldm.layers.transformer import SpatialTransformer as SpatialTransformer
 from keras_ldm.layers.transformer import TransformerBlock as TransformerBlock

@@ -80,14 +80,10 @@ class CrossAttention(keras.layers.Layer):
         self.to_out = keras.layers.Dense(inputs_shape[-1], dtype=self.dtype_policy, name="to_out")
         self.to_out.build((None, None, self.num_heads * self.head_dim))
 
-    def call(
-        self, inputs: Tensor, context: Tensor | None = None, training: bool = False
-    ) -> Tensor:
+    def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
         """Attends."""
         context = inputs if context is None else context
-        x = attend(
-            self.to_query(inputs), self.to_key(context), self.to_value(context), self.num_heads
-        )
+        x = attend(self.to_query(inputs), self.to_key(context), self.to_value(context), self.num_heads)
         x = self.to_out(x)
         return x if self.dropout is None else self.dropout(x, training=training)
 

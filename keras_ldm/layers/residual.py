@@ -95,9 +95,7 @@ class ResidualBlock(keras.layers.Layer):
             )
             self.skip.build(input_shape)
 
-    def call(
-        self, inputs: Tensor, embedding: Tensor | None = None, training: bool = False
-    ) -> Tensor:
+    def call(self, inputs: Tensor, embedding: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the block."""
         x = self.conv1(ops.silu(self.norm1(inputs)))
         if self.embedding_projection is not None:

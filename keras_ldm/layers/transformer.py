@@ -95,21 +95,17 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, inputs_shape: Shape, context_shape: Shape | None = None) -> None:
         """Builds the parts."""
-        dim = inputs_shape[-1]
+        dim = int(inputs_shape[-1] or 0)
         for norm in (self.norm1, self.norm2, self.norm3):
             norm.build(inputs_shape)
         self.self_attention.build(inputs_shape)
         self.cross_attention.build(inputs_shape, context_shape)
         self.feed_forward = GEGLU(4 * dim, dtype=self.dtype_policy, name="feed_forward")
         self.feed_forward.build(inputs_shape)
-        self.feed_forward_out = keras.layers.Dense(
-            dim, dtype=self.dtype_policy, name="feed_forward_out"
-        )
+        self.feed_forward_out = keras.layers.Dense(dim, dtype=self.dtype_policy, name="feed_forward_out")
         self.feed_forward_out.build((*inputs_shape[:-1], 4 * dim))
 
-    def call(
-        self, inputs: Tensor, context: Tensor | None = None, training: bool = False
-    ) -> Tensor:
+    def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the block."""
         x = inputs + self.self_attention(self.norm1(inputs), training=training)
         x = x + self.cross_attention(self.norm2(x), context, training=training)
@@ -206,9 +202,7 @@ class SpatialTransformer(keras.layers.Layer):
         )
         self.project_out.build(tokens)
 
-    def call(
-        self, inputs: Tensor, context: Tensor | None = None, training: bool = False
-    ) -> Tensor:
+    def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the blocks."""
         shape = ops.shape(inputs)
         x = ops.reshape(self.norm(inputs), (shape[0], -1, inputs.shape[-1]))

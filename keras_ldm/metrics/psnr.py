@@ -1,6 +1,6 @@
-r"""Peak signal-to-noise ratio.
+"""Peak signal-to-noise ratio.
 
-    PSNR = 10 log10(peak² / MSE)   of each image, averaged over images
+PSNR = 10 log10(peak² / MSE) of each image, averaged over images
 """
 
 from typing import Any

@@ -41,9 +41,7 @@ def _middle(channels: int, attention: bool, **block: Any) -> list[keras.layers.L
     layers: list[keras.layers.Layer] = [ResidualBlock(channels, name="middle_block0", **block)]
     if attention:
         layers.append(
-            SpatialSelfAttention(
-                groups=block["groups"], dtype=block["dtype"], name="middle_attention"
-            )
+            SpatialSelfAttention(groups=block["groups"], dtype=block["dtype"], name="middle_attention")
         )
     return [*layers, ResidualBlock(channels, name="middle_block1", **block)]
 
@@ -121,9 +119,7 @@ class AutoencoderKL(keras.Model):
             layers: list[keras.layers.Layer] = []
             for i in range(num_blocks):
                 name = f"{side}_level{index}"
-                layers.append(
-                    ResidualBlock(self.channels[index], name=f"{name}_block{i}", **block)
-                )
+                layers.append(ResidualBlock(self.channels[index], name=f"{name}_block{i}", **block))
                 if index in self.attention_levels:
                     layers.append(
                         SpatialSelfAttention(
@@ -133,9 +129,7 @@ class AutoencoderKL(keras.Model):
             return layers
 
         # === Encoder ===
-        encoder: list[keras.layers.Layer] = [
-            _convolution(self.channels[0], 3, policy, "encoder_in")
-        ]
+        encoder: list[keras.layers.Layer] = [_convolution(self.channels[0], 3, policy, "encoder_in")]
         for index, width in enumerate(self.channels):
             encoder += level("encoder", index, self.num_res_blocks)
             if index < len(self.channels) - 1:
@@ -154,9 +148,7 @@ class AutoencoderKL(keras.Model):
         for index in reversed(range(len(self.channels))):
             decoder += level("decoder", index, self.num_res_blocks + 1)
             if index:
-                decoder.append(
-                    Upsample(self.channels[index], dtype=policy, name=f"decoder_up{index}")
-                )
+                decoder.append(Upsample(self.channels[index], dtype=policy, name=f"decoder_up{index}"))
         self.decoder_layers = decoder
         self.decoder_norm = GroupNorm(self.groups, 1e-6, dtype=policy, name="decoder_norm")
         self.decoder_out = _convolution(self.image_channels, 3, policy, "decoder_out")

@@ -98,8 +98,7 @@ class TransformerTextEncoder(keras.Model):
             for i in range(num_layers)
         ]
         self.feed_forward_out = [
-            keras.layers.Dense(dim, dtype=policy, name=f"feed_forward_out{i}")
-            for i in range(num_layers)
+            keras.layers.Dense(dim, dtype=policy, name=f"feed_forward_out{i}") for i in range(num_layers)
         ]
         self.norm = self._norm("norm")
         self.build((None, None))

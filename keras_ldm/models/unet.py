@@ -261,8 +261,7 @@ class UNet(keras.Model):
         factor = 2 ** (len(self.channels) - 1)
         if any(side is not None and side % factor for side in shape[1:3]):
             raise ValueError(
-                f"Expected latents with sides that divide by {factor}. "
-                f"Received: shape {tuple(shape)}"
+                f"Expected latents with sides that divide by {factor}. Received: shape {tuple(shape)}"
             )
 
     def call(self, inputs: Conditions, training: bool = False) -> Tensor:

@@ -11,6 +11,7 @@ Reference: Song et al. 2020, https://arxiv.org/abs/2010.02502.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def ddim(
         raise ValueError(f"Expected `eta` from 0 to 1. Received: {eta}")
     levels = np.asarray(sigmas, dtype=np.float64)
     draw = noise_function(seed, x.shape[0])
-    for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised = denoise(x, float(sigma))
         variance = sigma_next**2 * (1 - (sigma_next / sigma) ** 2)
         sigma_up = eta * np.sqrt(variance)

@@ -11,6 +11,7 @@ Reference: Ho et al. 2020, https://arxiv.org/abs/2006.11239, section 3.2.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ def ddpm(
         raise ValueError(f"Expected `variance` to be 'small' or 'large'. Received: {variance!r}")
     levels = np.asarray(sigmas, dtype=np.float64)
     draw = noise_function(seed, x.shape[0])
-    for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised = denoise(x, float(sigma))
         ratio = (sigma_next / sigma) ** 2
         x = denoised + float(ratio) * (x - denoised)

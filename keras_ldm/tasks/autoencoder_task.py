@@ -69,9 +69,7 @@ class AutoencoderTask(Task):
         if "image" not in batch:
             raise ValueError(f"Expected the key 'image'. Received: {sorted(batch)}")
         model = self.autoencoder
-        return {
-            "image": check_images(batch["image"], model.image_channels, model.downsampling_factor)
-        }
+        return {"image": check_images(batch["image"], model.image_channels, model.downsampling_factor)}
 
     def default_optimizer(self) -> keras.optimizers.Optimizer:
         """Adam at 5e-4 with the paper's betas."""
@@ -114,7 +112,7 @@ class AutoencoderTask(Task):
         Returns:
             float32 `(N, height, width, channels)`, clipped to [-1, 1].
         """
-        return super().predict(x, **kwargs)["reconstruction"].clip(-1.0, 1.0)  # type: ignore[no-any-return]
+        return super().predict(x, **kwargs)["reconstruction"].clip(-1.0, 1.0)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

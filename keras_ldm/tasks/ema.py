@@ -35,9 +35,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="updates"
         )
         self.averages = [
-            self.add_weight(
-                shape=source.shape, initializer="zeros", trainable=False, name=f"average{i}"
-            )
+            self.add_weight(shape=source.shape, initializer="zeros", trainable=False, name=f"average{i}")
             for i, source in enumerate(sources)
         ]
         self.built = True

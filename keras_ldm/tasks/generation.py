@@ -108,9 +108,7 @@ class Generation:
                 )
             return {}
         if conditions is None:
-            raise ValueError(
-                f"Expected `{name}` with {sorted(conditioner.embedders)}. Received: None"
-            )
+            raise ValueError(f"Expected `{name}` with {sorted(conditioner.embedders)}. Received: None")
         return conditioner.preprocess(conditions)
 
     def _count(self, num_images: int | None, initial_latents: Array | None) -> int:
@@ -173,9 +171,7 @@ class Generation:
         denoise = Denoiser(network, task.schedule, task.parameterization)
         return classifier_free_guidance(denoise, self.scale) if guided else denoise
 
-    def run(
-        self, batch_size: int, callback: StepCallback | None, progress: bool
-    ) -> Iterator[Array]:
+    def run(self, batch_size: int, callback: StepCallback | None, progress: bool) -> Iterator[Array]:
         """Yields the normalized latents of each batch.
 
         Args:

@@ -26,9 +26,7 @@ def check_images(images: Any, channels: int, factor: int, name: str = "image") -
     values = np.asarray(images)
     received = f"Received: `{name}` of shape {values.shape}, dtype {values.dtype}"
     if values.ndim != 4 or values.shape[-1] != channels:
-        raise ValueError(
-            f"Expected images of shape (batch, height, width, {channels}). {received}"
-        )
+        raise ValueError(f"Expected images of shape (batch, height, width, {channels}). {received}")
     if values.shape[1] % factor or values.shape[2] % factor or 0 in values.shape[1:3]:
         raise ValueError(f"Expected images with sides that divide by {factor}. {received}")
     if values.dtype == np.uint8:

@@ -176,9 +176,7 @@ def make_source(data: Any, batch_size: int | None, steps: int | None) -> BatchSo
         hasattr(data, "shape") and not callable(getattr(data, "cardinality", None))
     )
     if is_arrays:
-        return ArraySource(
-            data if isinstance(data, Mapping) else as_batch(data), batch_size or 32
-        )
+        return ArraySource(data if isinstance(data, Mapping) else as_batch(data), batch_size or 32)
     if batch_size is not None:
         raise ValueError(
             "Expected no `batch_size` for data that comes in batches. "

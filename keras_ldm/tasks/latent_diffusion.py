@@ -7,16 +7,15 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.2 an
 `LatentDiffusion` (ddpm.py) of the original code.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
-from keras_ldm.backend import compile_function, freeze, values_of
+from keras_ldm.backend import compile_function, values_of
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import (
     NoiseSchedule,
@@ -31,6 +30,7 @@ from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generation import Generation
 from keras_ldm.tasks.images import check_images, to_floats, to_uint8
 from keras_ldm.tasks.inputs import TaskDataset
+from keras_ldm.tasks.latent_space import LatentSpace
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, Conditions, Config, SamplerFn, StepCallback, Tensor
 
@@ -93,9 +93,7 @@ class LatentDiffusion(Task):
             )
         if loss not in ("l1", "l2"):
             raise ValueError(f"Expected `loss` to be 'l1' or 'l2'. Received: {loss!r}")
-        if latent_scale is not None and not latent_scale > 0:
-            raise ValueError(f"Expected `latent_scale` > 0 or None. Received: {latent_scale}")
-        freeze(autoencoder)
+        self.latent_space = LatentSpace(autoencoder, latent_scale, per_channel, name="latent_space")
         self.autoencoder = autoencoder
         self.unet = unet
         self.conditioner = conditioner
@@ -105,28 +103,9 @@ class LatentDiffusion(Task):
         self.timesteps = timesteps
         self.timestep_function = get_timestep_function(timesteps)
         self.loss_name = loss
-        self.latent_scale = latent_scale
-        self.per_channel = per_channel
         self.ema_decay = ema_decay
         self.image_size = _sides(image_size)
 
-        channels = autoencoder.latent_channels
-        self.latent_mean = self.add_weight(
-            shape=(channels,), initializer="zeros", trainable=False, name="latent_mean"
-        )
-        self.latent_std = self.add_weight(
-            shape=(channels,),
-            initializer=keras.initializers.Constant(1.0 / (latent_scale or 1.0)),
-            trainable=False,
-            name="latent_std",
-        )
-        self.latents_measured = self.add_weight(
-            shape=(),
-            dtype="int32",
-            initializer="zeros" if latent_scale is None else "ones",
-            trainable=False,
-            name="latents_measured",
-        )
         self.ema = (
             None
             if ema_decay is None
@@ -170,80 +149,32 @@ class LatentDiffusion(Task):
             height, width = next(iter(first.values())).shape[1:3]
             factor = self.autoencoder.downsampling_factor if "moments" in first else 1
             self.image_size = (height * factor, width * factor)
-        if not int(ops.convert_to_numpy(self.latents_measured)):
-            self._measure_latents(dataset.examples(_LATENT_BATCHES))
-
-    def _measure_latents(self, batches: Iterable[dict[str, Array]]) -> None:
-        moments = np.concatenate(
-            [b["moments"] if "moments" in b else self.encode_moments(b["image"]) for b in batches]
-        )
-        mean, logvar = np.split(moments.astype(np.float64), 2, axis=-1)
-        axes = (0, 1, 2) if self.per_channel else None
-        offset = mean.mean(axis=axes) if self.per_channel else 0.0
-        variance = mean.var(axis=axes) + np.exp(np.clip(logvar, -30, 20)).mean(axis=axes)
-        if not np.all(variance > 1e-12):
-            raise ValueError(
-                "Expected latents that vary. Received: an autoencoder whose latents have the "
-                f"variance {variance}; train it first, or give `latent_scale`"
+        if not self.latent_space.is_measured:
+            self.latent_space.measure(
+                b["moments"] if "moments" in b else self.encode_moments(b["image"])
+                for b in dataset.examples(_LATENT_BATCHES)
             )
-        channels = (self.autoencoder.latent_channels,)
-        self.latent_mean.assign(np.broadcast_to(offset, channels).astype("float32"))
-        self.latent_std.assign(np.broadcast_to(np.sqrt(variance), channels).astype("float32"))
-        self.latents_measured.assign(1)
 
     # === Latents ===
 
-    @cached_property
-    def _compiled_moments(self) -> Any:
-        return compile_function(
-            lambda images: self.autoencoder.moments(to_floats(images)), self.autoencoder.variables
-        )
-
-    @cached_property
-    def _compiled_decode(self) -> Any:
-        return compile_function(
-            lambda latents: self.autoencoder.decode(latents * self.latent_std + self.latent_mean),
-            [*self.autoencoder.variables, self.latent_std, self.latent_mean],
-        )
-
-    def encode_moments(self, images: Array, batch_size: int = 32) -> Array:
-        """Encodes images once and for all: mean and log-variance of their latents.
+    def encode_moments(self, images: Array) -> Array:
+        """Encodes images once and for all, for the key "moments" in training.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
-            batch_size: images encoded at a time; a progress bar shows if there are many.
 
         Returns:
-            float32 `(N, height/f, width/f, 2 * latent_channels)`, for the key "moments" in training.
+            Mean and log-variance of their latents, float32 `(N, h, w, 2 * latent_channels)`.
         """
-        images = check_images(
-            images, self.autoencoder.image_channels, self.autoencoder.downsampling_factor
-        )
-        values = values_of(self.autoencoder.variables)
-        starts = range(0, len(images), batch_size)
-        return np.concatenate(
-            [
-                ops.convert_to_numpy(
-                    self._compiled_moments(
-                        values, ops.convert_to_tensor(images[start : start + batch_size])
-                    )
-                )
-                for start in tqdm(starts, "encoding", disable=len(starts) < 20, leave=False)
-            ]
-        )
+        return self.latent_space.moments(images)
 
     def encode_images(self, images: Array) -> Array:
-        """Normalized latents (the mode) of images: what the U-Net sees without noise."""
-        mean = np.split(self.encode_moments(images), 2, axis=-1)[0]
-        mean = mean - ops.convert_to_numpy(self.latent_mean)
-        return np.asarray(mean / ops.convert_to_numpy(self.latent_std))
+        """Latents of images at unit scale (the mode): what the U-Net sees without noise."""
+        return self.latent_space.encode(images)
 
     def decode_latents(self, latents: Tensor) -> Array:
-        """Images from normalized latents, as floats about in [-1, 1]."""
-        values = values_of([*self.autoencoder.variables, self.latent_std, self.latent_mean])
-        return np.asarray(
-            ops.convert_to_numpy(self._compiled_decode(values, ops.convert_to_tensor(latents)))
-        )
+        """Images from latents at unit scale, as floats about in [-1, 1]."""
+        return self.latent_space.decode(latents)
 
     # === Training ===
 
@@ -256,9 +187,7 @@ class LatentDiffusion(Task):
             moments = inputs["moments"]
         else:
             moments = self.autoencoder.moments(to_floats(inputs["image"]))
-        posterior = self.autoencoder.distribution(ops.stop_gradient(moments))
-        latents = (posterior.sample(seed) - self.latent_mean) / self.latent_std
-
+        latents = self.latent_space(moments, seed=seed)
         batch_size = ops.shape(latents)[0]
         draw_timesteps = self.timestep_function if training else get_timestep_function("stratified")
         timesteps = draw_timesteps(batch_size, self.schedule.num_timesteps, seed)
@@ -345,8 +274,8 @@ class LatentDiffusion(Task):
     # === Generation ===
 
     def _inference_variables(self) -> list[keras.Variable]:
-        parts = [self.unet] if self.conditioner is None else [self.unet, self.conditioner]
-        return [variable for part in parts for variable in part.variables]
+        variables = list(self.unet.variables)
+        return variables if self.conditioner is None else variables + self.conditioner.variables
 
     def _inference_state(self) -> list[tuple[keras.Variable, Tensor]]:
         """Every variable of the networks with its value, the averaged one where there is one."""
@@ -357,9 +286,10 @@ class LatentDiffusion(Task):
 
     @cached_property
     def _compiled_conditioner(self) -> Any:
-        return compile_function(
-            lambda inputs: self.conditioner(inputs), self._inference_variables()
-        )
+        def embed(inputs: Conditions) -> dict[str, Tensor]:
+            return {} if self.conditioner is None else self.conditioner(inputs)
+
+        return compile_function(embed, self._inference_variables())
 
     @cached_property
     def _compiled_unet(self) -> Any:
@@ -446,8 +376,8 @@ class LatentDiffusion(Task):
             "weighting": serialize(self.weighting),
             "timesteps": self.timesteps,
             "loss": self.loss_name,
-            "latent_scale": self.latent_scale,
-            "per_channel": self.per_channel,
+            "latent_scale": self.latent_space.scale,
+            "per_channel": self.latent_space.per_channel,
             "ema_decay": self.ema_decay,
             "image_size": self.image_size,
             "seed": self.seed,

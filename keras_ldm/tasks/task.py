@@ -53,9 +53,7 @@ class Task(keras.Model):
 
     # === Training ===
 
-    def compile(
-        self, optimizer: Any = None, *, jit_compile: bool | str = "auto", **kwargs: Any
-    ) -> None:
+    def compile(self, optimizer: Any = None, *, jit_compile: bool | str = "auto", **kwargs: Any) -> None:
         """Prepares training; without arguments, with defaults that work.
 
         Args:
@@ -68,8 +66,7 @@ class Task(keras.Model):
         """
         if kwargs.get("loss") is not None:
             raise ValueError(
-                f"Expected no `loss`: {type(self).__name__} has its own. "
-                f"Received: {kwargs['loss']!r}"
+                f"Expected no `loss`: {type(self).__name__} has its own. Received: {kwargs['loss']!r}"
             )
         super().compile(
             optimizer=self.default_optimizer() if optimizer is None else optimizer,
@@ -91,9 +88,7 @@ class Task(keras.Model):
     ) -> TaskDataset:
         if isinstance(data, TaskDataset):
             return data
-        return TaskDataset(
-            data, self.preprocess, batch_size=batch_size, steps=steps, seeds=seeds
-        )
+        return TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, seeds=seeds)
 
     def _epoch_seeds(self, steps: int | None, num_batches: int | None) -> Iterator[int]:
         """One seed an epoch, from the batches trained so far: the same after a reload."""
@@ -212,7 +207,7 @@ class Task(keras.Model):
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         super().load_own_variables(
-            {key: store[key] for key in store.keys() if not key.startswith("seed")}
+            {key: store[key] for key in list(store.keys()) if not key.startswith("seed")}
         )
         for i, state in enumerate(self._seed_states()):
             state.assign(store[f"seed{i}"])
@@ -257,10 +252,7 @@ class Task(keras.Model):
                 is damaged or holds something else.
         """
         name = os.fspath(handle)
-        if name.endswith(".keras"):
-            task = load(name)
-        else:
-            task = get_preset(name)()
+        task = load(name) if name.endswith(".keras") else get_preset(name)()
         if not isinstance(task, cls):
             raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
         return task
@@ -284,8 +276,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
     except zipfile.BadZipFile as error:
         raise ValueError(
-            f"Expected a .keras file. Received: {name!r}, which is truncated or something else "
-            f"({error})"
+            f"Expected a .keras file. Received: {name!r}, which is truncated or something else ({error})"
         ) from error
     if broken or missing:
         raise ValueError(
@@ -296,4 +287,4 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _is_arrays(data: Any) -> bool:
-    return isinstance(data, dict) or isinstance(data, np.ndarray)
+    return isinstance(data, (dict, np.ndarray))

@@ -103,8 +103,7 @@ class TextToImage(LatentDiffusion):
     def get_config(self) -> Config:
         """The constructor's arguments."""
         config = super().get_config()
-        del config["conditioner"]
-        embedder = self.conditioner.embedders["caption"].get_config()
+        embedder = config.pop("conditioner")["config"]["embedders"]["caption"]["config"]
         return {
             **config,
             "text_encoder": embedder["encoder"],

@@ -1,0 +1,157 @@
+"""The space that diffusion works in: an autoencoder's latents, brought to unit scale.
+
+    latents = (z - mean) / std,   z ~ encode(image)
+
+The paper divides by one standard deviation, measured in the first batch (section 4.3.2 and appendix
+D.1); one for each channel, and an offset, are the usual refinement.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from keras_ldm.backend import compile_function, freeze, values_of
+from keras_ldm.models import AutoencoderKL
+from keras_ldm.tasks.images import check_images, to_floats
+from keras_ldm.types import Array, Seed, Tensor
+
+
+class LatentSpace(keras.layers.Layer):
+    """A frozen autoencoder and the scale of its latents, part of a task's saved state.
+
+    Args:
+        autoencoder: the first stage; it is frozen.
+        scale: what latents are multiplied by; None until `measure` is called.
+        per_channel: whether `measure` gives each channel a scale and an offset of its own.
+        **kwargs: see `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        scale: float | None = None,
+        per_channel: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"autocast": False, "dtype": "float32", **kwargs})
+        if scale is not None and not scale > 0:
+            raise ValueError(f"Expected a latent scale > 0, or None. Received: {scale}")
+        freeze(autoencoder)
+        self.autoencoder = autoencoder
+        self.scale = scale
+        self.per_channel = per_channel
+        channels = (autoencoder.latent_channels,)
+        self.mean = self.add_weight(shape=channels, initializer="zeros", trainable=False, name="mean")
+        self.std = self.add_weight(
+            shape=channels,
+            initializer=keras.initializers.Constant(1.0 / (scale or 1.0)),
+            trainable=False,
+            name="std",
+        )
+        self.measured = self.add_weight(
+            shape=(),
+            dtype="int32",
+            initializer="zeros" if scale is None else "ones",
+            trainable=False,
+            name="measured",
+        )
+        self.built = True
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the scale is known."""
+        return bool(ops.convert_to_numpy(self.measured))
+
+    def call(self, moments: Tensor, seed: Seed = None) -> Tensor:
+        """Draws latents.
+
+        Args:
+            moments: `(batch, h, w, 2 * channels)`, as the autoencoder gives them.
+            seed: of the draw.
+
+        Returns:
+            `(batch, h, w, channels)`, float32, of about unit variance.
+        """
+        posterior = self.autoencoder.distribution(ops.stop_gradient(moments))
+        return (posterior.sample(seed) - self.mean) / self.std
+
+    # === Whole datasets, compiled ===
+
+    @cached_property
+    def _compiled_moments(self) -> Any:
+        return compile_function(
+            lambda images: self.autoencoder.moments(to_floats(images)), self.autoencoder.variables
+        )
+
+    @cached_property
+    def _compiled_decode(self) -> Any:
+        return compile_function(
+            lambda latents: self.autoencoder.decode(latents * self.std + self.mean), self.variables
+        )
+
+    def moments(self, images: Array, batch_size: int = 32) -> Array:
+        """Mean and log-variance of the latents of images.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            batch_size: images encoded at a time; a progress bar shows if there are many.
+
+        Returns:
+            float32 `(N, h, w, 2 * latent_channels)`.
+
+        Raises:
+            ValueError: if `images` is not a batch of images that the autoencoder takes.
+        """
+        model = self.autoencoder
+        images = check_images(images, model.image_channels, model.downsampling_factor)
+        values = values_of(model.variables)
+        starts = range(0, len(images), batch_size)
+        encoded = [
+            ops.convert_to_numpy(
+                self._compiled_moments(values, ops.convert_to_tensor(images[start : start + batch_size]))
+            )
+            for start in tqdm(starts, "encoding", disable=len(starts) < 20, leave=False)
+        ]
+        return np.concatenate(encoded)
+
+    def encode(self, images: Array) -> Array:
+        """Latents of images at unit scale, without noise (the mode)."""
+        mean = np.split(self.moments(images), 2, axis=-1)[0]
+        return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
+
+    def decode(self, latents: Tensor) -> Array:
+        """Images, floats about in [-1, 1], from latents at unit scale."""
+        return np.asarray(
+            ops.convert_to_numpy(
+                self._compiled_decode(values_of(self.variables), ops.convert_to_tensor(latents))
+            )
+        )
+
+    def measure(self, batches: Iterable[Array]) -> None:
+        """Sets the scale from batches of moments.
+
+        Args:
+            batches: each `(batch, h, w, 2 * channels)`.
+
+        Raises:
+            ValueError: if the latents do not vary, as those of an untrained model may not.
+        """
+        moments = np.concatenate(list(batches)).astype(np.float64)
+        mean, logvar = np.split(moments, 2, axis=-1)
+        axes = (0, 1, 2) if self.per_channel else None
+        offset = mean.mean(axis=axes) if self.per_channel else 0.0
+        variance = mean.var(axis=axes) + np.exp(np.clip(logvar, -30.0, 20.0)).mean(axis=axes)
+        if not np.all(variance > 1e-12):
+            raise ValueError(
+                "Expected latents that vary. Received: an autoencoder whose latents have the "
+                f"variance {variance}; train it first, or give `latent_scale`"
+            )
+        channels = self.mean.shape
+        self.mean.assign(np.broadcast_to(offset, channels).astype("float32"))
+        self.std.assign(np.broadcast_to(np.sqrt(variance), channels).astype("float32"))
+        self.measured.assign(1)

@@ -1,0 +1,162 @@
+"""What every layer and model of the package promises, checked from about ten lines a layer."""
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_ldm.backend import compile_function, values_of
+
+Make = Callable[[], keras.layers.Layer]
+
+
+def array(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def randomize(layer: keras.layers.Layer, scale: float = 0.2) -> None:
+    """New weights without zeros, so that no part hides behind an initial zero."""
+    rng = np.random.default_rng(1)
+    layer.set_weights([w + scale * rng.standard_normal(w.shape) for w in layer.get_weights()])
+
+
+def symbolic(inputs: Any, batch: bool = True) -> Any:
+    return tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=str(x.dtype)), inputs)
+
+
+def functional(layer: keras.layers.Layer, inputs: Sequence[Any]) -> keras.Model:
+    placeholders = symbolic(list(inputs))
+    return keras.Model(placeholders, layer(*placeholders))
+
+
+def check_contract(
+    make: Make,
+    inputs: Sequence[Any],
+    folder: Path,
+    *,
+    mixed_dtype: str = "bfloat16",
+    mixed_tolerance: float = 0.05,
+    without_gradient: Sequence[str] = (),
+    compiled: bool = True,
+) -> keras.layers.Layer:
+    """Checks a layer, called as `layer(*inputs)`, and returns it.
+
+    Args:
+        make: makes the layer; its dropout, if it has one, must be seeded.
+        inputs: NumPy arrays, or nests of them.
+        folder: for a file.
+        mixed_dtype: of the output under the policy mixed_bfloat16.
+        mixed_tolerance: how far that output may be off, relative to the float32 one's spread.
+        without_gradient: ends of the paths of weights on which the output does not depend.
+        compiled: whether to compile (slow on a large model with JAX).
+    """
+    layer = make()
+    layer(*inputs)
+    randomize(layer)
+    expected = numpy(layer(*inputs))
+    assert np.std(expected) > 1e-3, "the contract needs an output that says something"
+    check_compiled(layer, inputs, expected) if compiled else None
+    check_symbolic(make(), inputs, expected)
+    check_config(layer, inputs, expected)
+    check_saved(layer, inputs, expected, folder)
+    check_mixed(make, layer, inputs, expected, mixed_dtype, mixed_tolerance)
+    check_gradients(layer, inputs, expected, without_gradient)
+    return layer
+
+
+def check_compiled(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
+    function = compile_function(layer, layer.variables)
+    tensors = tree.map_structure(ops.convert_to_tensor, list(inputs))
+    np.testing.assert_allclose(
+        numpy(function(values_of(layer.variables), *tensors)), expected, atol=2e-5, rtol=1e-4
+    )
+
+
+def check_symbolic(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
+    output = layer(*symbolic(list(inputs)))
+    assert output.dtype == "float32"
+    assert tuple(output.shape) == (None, *expected.shape[1:])
+    if not isinstance(layer, keras.Model) and layer.__class__.compute_output_shape is not (
+        keras.layers.Layer.compute_output_shape
+    ):
+        assert tuple(layer.compute_output_shape(inputs[0].shape)) == expected.shape
+
+
+def check_config(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
+    config = layer.get_config()
+    before = copy.deepcopy(config)
+    other = type(layer).from_config(config)
+    assert config == before, "from_config changed the configuration it was given"
+    assert json.dumps(without_ids(other.get_config())) == json.dumps(without_ids(config))
+    other(*inputs)
+    other.set_weights(layer.get_weights())
+    np.testing.assert_allclose(numpy(other(*inputs)), expected, atol=1e-6)
+
+
+def without_ids(config: Any) -> Any:
+    """The configuration as JSON holds it, without the numbers by which Keras knows an object."""
+    config = keras.saving.serialize_keras_object(config)
+    if isinstance(config, dict):
+        return {k: without_ids(v) for k, v in config.items() if k != "shared_object_id"}
+    return [without_ids(v) for v in config] if isinstance(config, list) else config
+
+
+def check_saved(layer: Any, inputs: Sequence[Any], expected: np.ndarray, folder: Path) -> None:
+    models = [functional(layer, inputs)]
+    if len(inputs) == 1 and not isinstance(inputs[0], dict):
+        models.append(keras.Sequential([keras.Input(inputs[0].shape[1:]), layer]))
+    for model in models:
+        model.save(folder / "model.keras")
+        loaded = keras.saving.load_model(folder / "model.keras")
+        assert all(
+            np.array_equal(a, b)
+            for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True)
+        )
+        arguments = inputs[0] if isinstance(model, keras.Sequential) else list(inputs)
+        np.testing.assert_allclose(numpy(loaded(arguments)), expected, atol=1e-6)
+
+
+def check_mixed(
+    make: Make, layer: Any, inputs: Sequence[Any], expected: np.ndarray, dtype: str, tolerance: float
+) -> None:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        other = make()
+        output = other(*inputs)
+        assert keras.backend.standardize_dtype(output.dtype) == dtype
+        other.set_weights(layer.get_weights())
+        assert all(weight.dtype == "float32" for weight in other.trainable_variables)
+        output = numpy(other(*inputs))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert np.all(np.isfinite(output))
+    error = np.sqrt(np.mean(np.square(output - expected))) / np.std(expected)
+    assert error < tolerance
+
+
+def check_gradients(
+    layer: Any, inputs: Sequence[Any], expected: np.ndarray, without: Sequence[str]
+) -> None:
+    """One step of `fit` moves every trainable weight that the output depends on, by finite steps."""
+    if not layer.trainable_variables:
+        return
+    before = {w.path: keras.ops.convert_to_numpy(w) for w in layer.trainable_variables}
+    model = functional(layer, inputs)
+    model.compile(keras.optimizers.SGD(1.0), loss="mse", jit_compile=False, run_eagerly=True)
+    target = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
+    model.fit(list(inputs), target, batch_size=len(target), verbose=0)
+    after = {w.path: keras.ops.convert_to_numpy(w) for w in layer.trainable_variables}
+    assert all(np.all(np.isfinite(value)) for value in after.values())
+    still = {path for path in after if np.array_equal(before[path], after[path])}
+    named = {path for path in after if path.endswith(tuple(without))} if without else set()
+    assert still <= named, f"no gradient for {sorted(still - named)}"

@@ -1,0 +1,74 @@
+"""What the original latent-diffusion code computed: small models' weights, inputs and outputs.
+
+`originals/NAME` holds the original's `config.yaml`, the names and shapes of its weights and the arrays
+it made of given inputs. The weights themselves follow from their names: `pseudo_random`.
+"""
+
+import json
+import zlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+_FOLDER = Path(__file__).parent / "originals"
+_EMA_FACTOR = np.float32(0.9)  # an EMA copy is this times its weight
+
+
+def pseudo_random(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight drawn from its name: offsets small, norms' scales near 1, kernels by their fan-in."""
+    seed = zlib.crc32(name.encode())
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    if name.endswith("bias"):
+        return np.float32(0.05) * values
+    if len(shape) == 1:
+        return np.float32(1.0) + np.float32(0.1) * values
+    return values / np.sqrt(np.float32(np.prod(shape[1:])))
+
+
+class Original:
+    """One small model of the original code.
+
+    Args:
+        name: of its folder.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        folder = _FOLDER / name
+        state = json.loads((folder / "state_dict.json").read_text("utf-8"))
+        self.shapes: dict[str, list[int]] = state["parameters"]
+        self.has_ema = bool(state["ema"])
+        self._path = folder / "golden.npz"
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Inputs and outputs by name."""
+        with np.load(self._path) as archive:
+            return dict(archive)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An input or output; images and latents turned to channels-last."""
+        value = self.arrays[name]
+        return value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+
+    def weights(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """The weights whose names start with `prefix`, which is cut off.
+
+        The U-Net's are their averages where the model has them, since the outputs were made with them.
+        """
+        factor = _EMA_FACTOR if self.has_ema and prefix.startswith("model.") else np.float32(1.0)
+        return {
+            name.removeprefix(prefix): factor * pseudo_random(name, tuple(shape))
+            for name, shape in self.shapes.items()
+            if name.startswith(prefix)
+        }
+
+
+def deviation(actual, expected) -> float:
+    """Largest difference, relative to the expected array's largest absolute value."""
+    from keras import ops
+
+    actual, expected = np.asarray(ops.convert_to_numpy(actual)), np.asarray(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    return float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected)))

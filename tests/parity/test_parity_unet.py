@@ -1,0 +1,84 @@
+"""`UNet` against diffusers' `UNet2DConditionModel`, with the same random weights.
+
+What diffusers calls `attention_head_dim` is the number of heads there (huggingface/diffusers#2011).
+"""
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from keras_ldm.models import UNet
+from tests.golden.original import deviation
+from tests.parity.diffusers_names import load_unet
+from tests.parity.torch_modules import arrays_of, from_torch, randomise, to_torch
+
+pytestmark = pytest.mark.parity
+
+CONFIGS = {
+    "two levels": {"channels": (16, 32), "context_dim": 12, "num_heads": 4},
+    "one head": {"channels": (16, 32), "context_dim": 12, "num_heads": 1, "num_res_blocks": 1},
+    "heads of 8": {
+        "channels": (16, 24),
+        "context_dim": 12,
+        "num_heads": None,
+        "head_dim": 8,
+        "num_res_blocks": 1,
+    },
+    "depth 2": {"channels": (16,), "context_dim": 20, "num_heads": 2, "transformer_depth": 2},
+    "attention below the top": {
+        "channels": (8, 16, 24),
+        "context_dim": 12,
+        "num_heads": 8,
+        "attention_levels": (1, 2),
+    },
+    "attention above the bottom": {
+        "channels": (16, 16, 32),
+        "context_dim": 12,
+        "num_heads": 2,
+        "attention_levels": (0, 1),
+        "num_res_blocks": 1,
+    },
+    "more channels in than out": {
+        "channels": (8, 16),
+        "context_dim": 12,
+        "num_heads": 2,
+        "in_channels": 9,
+        "out_channels": 3,
+        "num_res_blocks": 3,
+    },
+}
+GROUPS = 4
+
+
+def reference(model: UNet, linear: bool) -> diffusers.UNet2DConditionModel:
+    attends = [i in model.attention_levels for i in range(len(model.channels))]
+    heads = [model.num_heads or c // model.head_dim for c in model.channels]
+    return diffusers.UNet2DConditionModel(
+        in_channels=model.in_channels,
+        out_channels=model.out_channels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        block_out_channels=model.channels,
+        layers_per_block=model.num_res_blocks,
+        norm_num_groups=GROUPS,
+        cross_attention_dim=model.context_dim,
+        attention_head_dim=tuple(heads),
+        transformer_layers_per_block=model.transformer_depth,
+        use_linear_projection=linear,
+    )
+
+
+@pytest.mark.parametrize("linear", [False, True], ids=["conv projection", "linear projection"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_prediction(config, linear) -> None:
+    ours = UNet(groups=GROUPS, **config)
+    theirs = randomise(reference(ours, linear))
+    load_unet(ours, arrays_of(theirs))
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((2, 8, 12, ours.in_channels), "float32")
+    context = rng.standard_normal((2, 5, ours.context_dim), "float32")
+    timesteps = np.array([3, 801], "int32")
+    expected = theirs(to_torch(latents), torch.tensor([3, 801]), torch.from_numpy(context)).sample
+    actual = ours({"latents": latents, "timesteps": timesteps, "context": context})
+    assert deviation(actual, from_torch(expected)) < 1e-4
