@@ -46,7 +46,6 @@ def check_contract(
     mixed_dtype: str = "bfloat16",
     mixed_tolerance: float = 0.05,
     without_gradient: Sequence[str] = (),
-    compiled: bool = True,
 ) -> keras.layers.Layer:
     """Checks a layer, called as `layer(*inputs)`, and returns it.
 
@@ -57,14 +56,13 @@ def check_contract(
         mixed_dtype: of the output under the policy mixed_bfloat16.
         mixed_tolerance: how far that output may be off, relative to the float32 one's spread.
         without_gradient: ends of the paths of weights on which the output does not depend.
-        compiled: whether to compile (slow on a large model with JAX).
     """
     layer = make()
     layer(*inputs)
     randomize(layer)
     expected = numpy(layer(*inputs))
     assert np.std(expected) > 1e-3, "the contract needs an output that says something"
-    check_compiled(layer, inputs, expected) if compiled else None
+    check_compiled(layer, inputs, expected)
     check_symbolic(make(), inputs, expected)
     check_config(layer, inputs, expected)
     check_saved(layer, inputs, expected, folder)
@@ -73,12 +71,15 @@ def check_contract(
     return layer
 
 
-def check_compiled(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
+def call_compiled(layer: Any, inputs: Sequence[Any]) -> Any:
     function = compile_function(layer, layer.variables)
     tensors = tree.map_structure(ops.convert_to_tensor, list(inputs))
-    np.testing.assert_allclose(
-        numpy(function(values_of(layer.variables), *tensors)), expected, atol=2e-5, rtol=1e-4
-    )
+    return function(values_of(layer.variables), *tensors)
+
+
+def check_compiled(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
+    output = numpy(call_compiled(layer, inputs))
+    np.testing.assert_allclose(output, expected, atol=2e-5, rtol=1e-4)
 
 
 def check_symbolic(layer: Any, inputs: Sequence[Any], expected: np.ndarray) -> None:
@@ -132,11 +133,12 @@ def check_mixed(
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         other = make()
-        output = other(*inputs)
-        assert keras.backend.standardize_dtype(output.dtype) == dtype
+        assert other(*symbolic(list(inputs))).dtype == dtype
         other.set_weights(layer.get_weights())
         assert all(weight.dtype == "float32" for weight in other.trainable_variables)
-        output = numpy(other(*inputs))
+        tensor = call_compiled(other, inputs)
+        assert keras.backend.standardize_dtype(tensor.dtype) == dtype
+        output = numpy(tensor)
     finally:
         keras.config.set_dtype_policy(policy)
     assert np.all(np.isfinite(output))
@@ -152,7 +154,12 @@ def check_gradients(
         return
     before = {w.path: keras.ops.convert_to_numpy(w) for w in layer.trainable_variables}
     model = functional(layer, inputs)
-    model.compile(keras.optimizers.SGD(1.0), loss="mse", jit_compile=False, run_eagerly=True)
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        loss="mse",
+        jit_compile=keras.backend.backend() == "jax",  # elsewhere one step is faster without
+        run_eagerly=keras.backend.backend() != "jax",
+    )
     target = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
     model.fit(list(inputs), target, batch_size=len(target), verbose=0)
     after = {w.path: keras.ops.convert_to_numpy(w) for w in layer.trainable_variables}

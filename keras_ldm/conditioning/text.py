@@ -61,7 +61,7 @@ class TextEmbedder(keras.layers.Layer):
         self.encoder = encoder
         self.tokenizer_name = tokenizer if isinstance(tokenizer, str) else None
         self.tokenizer = bert_uncased_tokenizer() if self.tokenizer_name else tokenizer
-        self.length = int(length or getattr(encoder, "max_length", 77))
+        self.length = int(getattr(encoder, "max_length", 77) if length is None else length)
         self.dropout_rate = dropout
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)

@@ -47,20 +47,21 @@ class ExponentialMovingAverage(keras.layers.Layer):
         for average, source in zip(self.averages, self._sources(), strict=True):
             average.assign(ops.copy(ops.cast(source, "float32")))
 
-    def update(self, num_updates: Tensor) -> None:
-        """Takes the variables in, if they were updated since it last did.
+    def update(self, due: Tensor = True) -> None:
+        """Takes the variables in.
 
         Args:
-            num_updates: how often the variables have been updated so far, an integer.
+            due: a boolean; nothing happens where it is false.
         """
-        due = ops.cast(num_updates > self.updates, "float32")
-        count = ops.cast(num_updates, "float32")
-        decay = ops.minimum(self.max_decay, (1.0 + count) / (10.0 + count))
-        rate = due * (1.0 - decay)
+        due = ops.cast(due, "int32")
+        count = self.updates + due
+        steps = ops.cast(count, "float32")
+        decay = ops.minimum(self.max_decay, (1.0 + steps) / (10.0 + steps))
+        rate = ops.cast(due, "float32") * (1.0 - decay)
         for average, source in zip(self.averages, self._sources(), strict=True):
             value = ops.stop_gradient(ops.cast(source, "float32"))
             average.assign(average + rate * (value - average))
-        self.updates.assign(ops.maximum(self.updates, num_updates))
+        self.updates.assign(count)
 
     def replacements(self) -> list[tuple[keras.Variable, Tensor]]:
         """Pairs of a variable and its average, for a `keras.StatelessScope`."""

@@ -8,6 +8,7 @@ on every backend.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import keras
@@ -23,8 +24,11 @@ class BatchSource(Protocol):
 
     num_batches: int | None
 
-    def start_epoch(self, seed: int | None) -> None:
-        """Called before each epoch; a seed asks for a new order."""
+    def start_epoch(self, done: int) -> None:
+        """Called before each epoch with the number of batches trained so far."""
+
+    def end_epoch(self) -> None:
+        """Called after each epoch, and perhaps before the first."""
 
     def batch(self, index: int) -> Batch:
         """The batch at a place in the epoch; places are asked for in order."""
@@ -34,6 +38,8 @@ def to_numpy(value: Any) -> Array:
     """A NumPy array from an array, a tensor of any backend, or a list of strings or numbers."""
     if hasattr(value, "numpy") and hasattr(value, "detach"):
         return np.asarray(value.detach().cpu())
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (str, bytes)) for v in value):
+        return np.asarray(value, dtype=object)  # NumPy would make strings of None and NaN among them
     return np.asarray(value)
 
 
@@ -59,40 +65,79 @@ def as_batch(batch: Any) -> dict[str, Array]:
 
 
 class ArraySource:
-    """Batches cut from arrays, in a new order each epoch where one is asked for."""
+    """Batches cut from arrays.
 
-    def __init__(self, arrays: Mapping[str, Any], batch_size: int) -> None:
+    Args:
+        arrays: of one length.
+        batch_size: examples a batch; the last one may have fewer.
+        steps: batches an epoch; the next epoch goes on where it ended. Without it an epoch is all of
+            them.
+        seed: gives each pass over the arrays an order of its own; None keeps theirs.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        batch_size: int,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> None:
         self.arrays = {str(key): to_numpy(value) for key, value in arrays.items()}
         lengths = {key: len(value) if value.ndim else 0 for key, value in self.arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"Expected arrays of one length. Received: {lengths or 'no arrays'}")
+        if batch_size < 1:
+            raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size}")
         self.batch_size = batch_size
-        self.order = np.arange(next(iter(lengths.values())))
-        self.num_batches: int | None = -(-len(self.order) // batch_size)
+        self.seed = seed
+        self.length = next(iter(lengths.values()))
+        self.batches_a_pass = -(-self.length // batch_size)
+        self.continuous = steps is not None
+        self.num_batches: int | None = steps if steps and self.length else self.batches_a_pass
+        self.done = 0
+        self._order: tuple[int, Array] = (-1, np.arange(0))
 
-    def start_epoch(self, seed: int | None) -> None:
-        if seed is not None:
-            self.order = np.random.default_rng(seed).permutation(len(self.order))
+    def start_epoch(self, done: int) -> None:
+        self.done = done
+
+    def end_epoch(self) -> None:
+        pass
 
     def batch(self, index: int) -> Batch:
-        start = (index * self.batch_size) % max(len(self.order), 1)
-        rows = self.order[start : start + self.batch_size]
+        place = index + (self.done if self.continuous else 0)
+        passes, place = divmod(place, self.batches_a_pass)
+        order = self._order_from(passes * self.batches_a_pass + (0 if self.continuous else self.done))
+        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
         return {key: value[rows] for key, value in self.arrays.items()}
+
+    def _order_from(self, first: int) -> Array:
+        """The order of the pass whose first batch has that number: the same after a reload."""
+        if self._order[0] != first:
+            order = np.arange(self.length)
+            if self.seed is not None:
+                order = np.random.default_rng([self.seed, first]).permutation(order)
+            self._order = (first, order)
+        return self._order[1]
 
 
 class IndexedSource:
-    """Batches of a `PyDataset`."""
+    """Batches of a `PyDataset`, the first `limit` of them where there is one."""
 
-    def __init__(self, dataset: keras.utils.PyDataset) -> None:
+    def __init__(self, dataset: keras.utils.PyDataset, limit: int | None = None) -> None:
         self.dataset = dataset
         self.num_batches: int | None = dataset.num_batches
+        if limit is not None:
+            self.num_batches = min(limit, limit if self.num_batches is None else self.num_batches)
         self.started = False
 
-    def start_epoch(self, seed: int | None) -> None:
-        if self.started:
-            self.dataset.on_epoch_end()
+    def start_epoch(self, done: int) -> None:
         self.dataset.on_epoch_begin()
         self.started = True
+
+    def end_epoch(self) -> None:
+        if self.started:
+            self.dataset.on_epoch_end()
+        self.started = False
 
     def batch(self, index: int) -> Batch:
         return as_batch(self.dataset[index])
@@ -108,12 +153,15 @@ class StreamSource:
         steps: batches an epoch; the stream then goes on where the last epoch ended, and starts
             again when it ends. Without it an epoch is the whole stream, whose batches are counted
             by reading it once if it does not tell their number.
+        restart: whether each epoch gives the stream's first `steps` batches instead.
     """
 
-    def __init__(self, stream: Any, steps: int | None = None) -> None:
+    def __init__(self, stream: Any, steps: int | None = None, restart: bool = False) -> None:
+        if restart and steps is not None and iter(stream) is stream:
+            stream = list(islice(stream, steps))
         self.stream = stream
-        self.continuous = steps is not None
-        self.num_batches = self._count() if steps is None else None
+        self.continuous = steps is not None and not restart
+        self.num_batches = steps if restart and steps else None if steps else self._count()
         self.iterator: Iterator[Any] | None = None
         self.read_ahead: deque[Batch] = deque()
         self.started = False
@@ -138,10 +186,14 @@ class StreamSource:
                 pass
         return sum(1 for _ in stream)
 
-    def start_epoch(self, seed: int | None) -> None:
+    def start_epoch(self, done: int) -> None:
         if self.started and not self.continuous:
             self.iterator = None
+            self.read_ahead.clear()
         self.started = True
+
+    def end_epoch(self) -> None:
+        pass
 
     def batch(self, index: int) -> Batch:
         if not self.started:
@@ -166,8 +218,10 @@ class StreamSource:
             ) from None
 
 
-def make_source(data: Any, batch_size: int | None, steps: int | None) -> BatchSource:
-    """The source of batches for whatever was passed to `fit`.
+def make_source(
+    data: Any, batch_size: int | None, steps: int | None, restart: bool, seed: int | None
+) -> BatchSource:
+    """The source of batches for whatever was passed to `fit`; see `TaskDataset`.
 
     Raises:
         ValueError: if it is of no known kind, or `batch_size` is given for data already in batches.
@@ -176,16 +230,17 @@ def make_source(data: Any, batch_size: int | None, steps: int | None) -> BatchSo
         hasattr(data, "shape") and not callable(getattr(data, "cardinality", None))
     )
     if is_arrays:
-        return ArraySource(data if isinstance(data, Mapping) else as_batch(data), batch_size or 32)
+        arrays = data if isinstance(data, Mapping) else as_batch(data)
+        return ArraySource(arrays, 32 if batch_size is None else batch_size, steps, seed)
     if batch_size is not None:
         raise ValueError(
             "Expected no `batch_size` for data that comes in batches. "
             f"Received: batch_size={batch_size} with a {type(data).__name__}"
         )
     if isinstance(data, keras.utils.PyDataset):
-        return IndexedSource(data)
+        return IndexedSource(data, steps if restart else None)
     if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
-        return StreamSource(data, steps)
+        return StreamSource(data, steps, restart)
     raise ValueError(
         "Expected a dictionary of arrays, a tf.data.Dataset, a PyDataset, a torch DataLoader or an "
         f"iterable of dictionaries. Received: {type(data).__name__}"
@@ -200,7 +255,9 @@ class TaskDataset(keras.utils.PyDataset):
         preprocess: from a raw batch to the arrays that the model takes.
         batch_size: for arrays; 32 by default.
         steps: batches an epoch, for data that do not end.
-        seeds: gives a seed for the order of each epoch of arrays; None keeps their order.
+        restart: whether each epoch starts from the first batch, even with `steps`.
+        seed: gives arrays a new order in each pass; None keeps theirs.
+        batches_done: returns the number of batches trained so far.
 
     Raises:
         ValueError: if there are no batches.
@@ -213,12 +270,16 @@ class TaskDataset(keras.utils.PyDataset):
         *,
         batch_size: int | None = None,
         steps: int | None = None,
-        seeds: Iterator[int] | None = None,
+        restart: bool = True,
+        seed: int | None = None,
+        batches_done: Callable[[], int] = int,
     ) -> None:
         super().__init__(workers=1)
-        self.source = make_source(data, batch_size, steps)
+        if steps is not None and steps < 1:
+            raise ValueError(f"Expected a number of batches >= 1. Received: {steps}")
+        self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
-        self.seeds = seeds
+        self.batches_done = batches_done
         if self.source.num_batches == 0:
             raise ValueError("Expected at least one example. Received: an empty dataset")
 
@@ -233,13 +294,17 @@ class TaskDataset(keras.utils.PyDataset):
 
     def examples(self, count: int) -> list[dict[str, Array]]:
         """Up to `count` preprocessed batches: spread over arrays, else the first ones."""
-        total = self.num_batches or count
         if isinstance(self.source, ArraySource):
+            total = self.source.batches_a_pass
             places = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
         else:
-            places = np.arange(min(count, total))
+            places = np.arange(min(count, self.num_batches or count))
         return [self[int(place)] for place in places]
 
     def on_epoch_begin(self) -> None:
-        """Chooses the epoch's order."""
-        self.source.start_epoch(None if self.seeds is None else next(self.seeds))
+        """Starts an epoch."""
+        self.source.start_epoch(self.batches_done())
+
+    def on_epoch_end(self) -> None:
+        """Ends an epoch."""
+        self.source.end_epoch()

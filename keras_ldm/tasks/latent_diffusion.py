@@ -111,6 +111,10 @@ class LatentDiffusion(Task):
             if ema_decay is None
             else ExponentialMovingAverage(self.trainable_variables, ema_decay, name="ema")
         )
+        # Batches since the average last took the weights in, or since the optimizer was new.
+        self.pending = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="pending"
+        )
         self.built = True
 
     # === Inputs ===
@@ -251,9 +255,18 @@ class LatentDiffusion(Task):
         inputs = {"latents": latents, "timesteps": timesteps, **embedded}
         return self.unet(inputs, training=training)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """See `Task.compile`."""
+        self._finish_average()
+        self.pending.assign(0)
+        super().compile(*args, **kwargs)
+
     def _count_batch(self) -> None:
+        """Before each batch: what the optimizer did after the last one goes into the average."""
+        due = ops.equal(self.pending, self._accumulation_steps)
         if self.ema is not None:
-            self.ema.update(self.batches.value // self._accumulation_steps)
+            self.ema.update(due)
+        self.pending.assign(ops.where(due, 1, self.pending + 1))
         self.batches.assign(self.batches + 1)
 
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
@@ -265,11 +278,11 @@ class LatentDiffusion(Task):
         """Takes the last update into the average, which training does at its next step."""
         if self.ema is None:
             return
-        done = int(ops.convert_to_numpy(self.batches))
-        if not done:
+        if not int(ops.convert_to_numpy(self.batches)):
             self.ema.restart()
-        elif done // self._accumulation_steps > int(ops.convert_to_numpy(self.ema.updates)):
-            self.ema.update(ops.convert_to_tensor(done // self._accumulation_steps, "int32"))
+        elif int(ops.convert_to_numpy(self.pending)) == self._accumulation_steps:
+            self.ema.update()
+            self.pending.assign(0)
 
     # === Generation ===
 
@@ -397,7 +410,11 @@ class LatentDiffusion(Task):
 def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"Expected an image size as one side or (height, width). Received: {size}")
+    sides = (size, size) if isinstance(size, (int, np.integer)) else size
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in sides)
+    ):
+        raise ValueError(f"Expected an image size as one side or (height, width). Received: {size!r}")
     return int(sides[0]), int(sides[1])

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +79,11 @@ class Task(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def _dataset(
-        self,
-        data: Any,
-        batch_size: int | None = None,
-        steps: int | None = None,
-        seeds: Iterator[int] | None = None,
+        self, data: Any, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> TaskDataset:
         if isinstance(data, TaskDataset):
             return data
-        return TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, seeds=seeds)
-
-    def _epoch_seeds(self, steps: int | None, num_batches: int | None) -> Iterator[int]:
-        """One seed an epoch, from the batches trained so far: the same after a reload."""
-        count = int(ops.convert_to_numpy(self.batches))
-        while True:
-            yield int(np.random.SeedSequence([self.seed, count]).generate_state(1)[0])
-            count += steps or num_batches or 0
+        return TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, **kwargs)
 
     def _prepare(self, dataset: TaskDataset) -> None:
         """Called with the data before training; a task may measure or check something."""
@@ -134,9 +122,14 @@ class Task(keras.Model):
         """
         if not self.compiled:
             self.compile()
-        dataset = self._dataset(x, batch_size, steps_per_epoch)
-        if shuffle:
-            dataset.seeds = self._epoch_seeds(steps_per_epoch, dataset.num_batches)
+        dataset = self._dataset(
+            x,
+            batch_size,
+            steps_per_epoch,
+            restart=False,
+            seed=self.seed if shuffle else None,
+            batches_done=lambda: int(ops.convert_to_numpy(self.batches)),
+        )
         self._prepare(dataset)
         if validation_data is not None:
             validation_data = self._dataset(
@@ -148,9 +141,8 @@ class Task(keras.Model):
             dataset,
             epochs=epochs,
             validation_data=validation_data,
-            validation_steps=validation_steps,
             shuffle=False,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=None if dataset.num_batches else steps_per_epoch,
             **kwargs,
         )
 
@@ -172,14 +164,14 @@ class Task(keras.Model):
         dataset = self._dataset(x, batch_size, steps)
         generator = self.evaluation_seed_generator
         generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
-        return super().evaluate(dataset, steps=steps, **kwargs)
+        return super().evaluate(dataset, **kwargs)
 
     def predict(
         self, x: Any, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> Any:
         """Runs the model on data of the same form as `fit` takes."""
         dataset = self._dataset(x, batch_size, steps)
-        return super().predict(dataset, steps=steps, **kwargs)
+        return super().predict(dataset, **kwargs)
 
     def compute_metrics(
         self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None

@@ -1,6 +1,7 @@
 """From token ids to images, the whole text-to-image model does what the original's does."""
 
 import pytest
+from keras import ops
 
 from keras_ldm.diffusion import scaled_linear_schedule
 from keras_ldm.tasks import TextToImage
@@ -37,9 +38,9 @@ def test_text_encoder(task, golden) -> None:
 
 
 def test_training_loss(task, golden) -> None:
-    predicted = task.predict_noised(
-        golden["x0"], golden["t"], golden["noise"], {"caption": golden["cond_in_tokens"]}
-    )
+    names = ("x0", "t", "noise", "cond_in_tokens")
+    latents, timesteps, noise, tokens = (ops.convert_to_tensor(golden[name]) for name in names)
+    predicted = task.predict_noised(latents, timesteps, noise, {"caption": tokens})
     assert deviation(task.compute_loss(y_pred=predicted), golden["training_loss"]) < 1e-4
 
 

@@ -92,7 +92,8 @@ def unconditional():
 
 def test_unconditional_training_loss(unconditional) -> None:
     golden = original("ffhq256")
-    predicted = unconditional.predict_noised(golden["x0"], golden["t"], golden["noise"], {})
+    tensors = (ops.convert_to_tensor(golden[name]) for name in ("x0", "t", "noise"))
+    predicted = unconditional.predict_noised(*tensors, {})
     loss = unconditional.compute_loss(y_pred=predicted)
     assert deviation(loss, golden["training_loss"]) < 1e-4
 

@@ -29,9 +29,7 @@ def _residual(loader: StrictLoader, layer: ResidualBlock, name: str) -> None:
         loader.conv(layer.skip, f"{name}.conv_shortcut")
 
 
-def _projections(
-    loader: StrictLoader, layer: CrossAttention | SpatialSelfAttention, name: str
-) -> None:
+def _projections(loader: StrictLoader, layer: CrossAttention | SpatialSelfAttention, name: str) -> None:
     loader.dense(layer.to_query, f"{name}.to_q")
     loader.dense(layer.to_key, f"{name}.to_k")
     loader.dense(layer.to_value, f"{name}.to_v")

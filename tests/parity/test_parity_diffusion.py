@@ -66,17 +66,13 @@ def tensors():
 
 def test_noisy_latents(tensors) -> None:
     timesteps, x0, noise, signal, spread = tensors
-    expected = scheduler().add_noise(
-        torch.tensor(x0), torch.tensor(noise), torch.tensor(timesteps)
-    )
+    expected = scheduler().add_noise(torch.tensor(x0), torch.tensor(noise), torch.tensor(timesteps))
     assert deviation(signal * x0 + spread * noise, expected) < 1e-5
 
 
 def test_target_of_v(tensors) -> None:
     timesteps, x0, noise, signal, spread = tensors
-    expected = scheduler().get_velocity(
-        torch.tensor(x0), torch.tensor(noise), torch.tensor(timesteps)
-    )
+    expected = scheduler().get_velocity(torch.tensor(x0), torch.tensor(noise), torch.tensor(timesteps))
     target = get_parameterization("v").target(x0, noise, signal, spread)
     assert deviation(target, expected) < 1e-5
 

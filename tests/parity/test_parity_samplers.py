@@ -85,6 +85,7 @@ def test_ddim(name, eta, num_steps) -> None:
     sigmas = uniform_sigmas(schedule, num_steps)
     ours = unit_variance(ddim, denoiser(schedule, name), sigmas, eta=eta, seed=draw)
     assert deviation(ours, x) < 1e-4
+    np.testing.assert_array_equal(draw(SHAPE), next(noises))  # as many draws on both sides
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
@@ -93,9 +94,7 @@ def test_ddim(name, eta, num_steps) -> None:
 def test_ddpm(monkeypatch, name, variance, num_timesteps, num_steps) -> None:
     """Over all timesteps of a short schedule, and over some of a long one."""
     draw, noises = noise_source()
-    monkeypatch.setattr(
-        scheduling_ddpm, "randn_tensor", lambda *_, **__: torch.from_numpy(next(noises))
-    )
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: torch.from_numpy(next(noises)))
     scheduler = diffusers.DDPMScheduler(
         num_timesteps,
         **BETAS,
@@ -114,7 +113,7 @@ def test_ddpm(monkeypatch, name, variance, num_timesteps, num_steps) -> None:
     sigmas = leading_sigmas(schedule, num_steps)
     ours = unit_variance(ddpm, denoiser(schedule, name), sigmas, variance=variance, seed=draw)
     assert deviation(ours, x) < 1e-4
-    assert next(noises, None) is not None
+    np.testing.assert_array_equal(draw(SHAPE), next(noises))  # as many draws on both sides
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0, 7.5])

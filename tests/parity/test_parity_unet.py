@@ -69,16 +69,32 @@ def reference(model: UNet, linear: bool) -> diffusers.UNet2DConditionModel:
     )
 
 
-@pytest.mark.parametrize("linear", [False, True], ids=["conv projection", "linear projection"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-def test_prediction(config, linear) -> None:
+def test_prediction(config) -> None:
     ours = UNet(groups=GROUPS, **config)
-    theirs = randomise(reference(ours, linear))
-    load_unet(ours, arrays_of(theirs))
     rng = np.random.default_rng(0)
     latents = rng.standard_normal((2, 8, 12, ours.in_channels), "float32")
     context = rng.standard_normal((2, 5, ours.context_dim), "float32")
-    timesteps = np.array([3, 801], "int32")
-    expected = theirs(to_torch(latents), torch.tensor([3, 801]), torch.from_numpy(context)).sample
-    actual = ours({"latents": latents, "timesteps": timesteps, "context": context})
-    assert deviation(actual, from_torch(expected)) < 1e-4
+    timesteps = np.array([3, 801])
+    for linear in (False, True):
+        theirs = randomise(reference(ours, linear))
+        load_unet(ours, arrays_of(theirs))
+        inputs = (to_torch(latents), torch.from_numpy(timesteps), torch.from_numpy(context))
+        actual = ours({"latents": latents, "timesteps": timesteps, "context": context})
+        assert deviation(actual, from_torch(theirs(*inputs).sample)) < 1e-4
+
+
+def test_context_matters() -> None:
+    """The comparison above would be worth little if the condition hardly reached the output."""
+    ours = UNet(groups=GROUPS, **CONFIGS["one head"])
+    load_unet(ours, arrays_of(randomise(reference(ours, True))))
+    rng = np.random.default_rng(0)
+    latents = np.repeat(rng.standard_normal((1, 8, 8, 4), "float32"), 2, axis=0)
+    context = rng.standard_normal((2, 5, ours.context_dim), "float32")
+    timesteps = np.array([100, 100])
+    first, second = ours({"latents": latents, "timesteps": timesteps, "context": context})
+    assert deviation(first, second) > 0.03
+    first, second = ours(
+        {"latents": latents, "timesteps": np.array([100, 900]), "context": context[[0, 0]]}
+    )
+    assert deviation(first, second) > 0.03
