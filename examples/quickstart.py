@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 import keras_ldm as kl
 
 PROMPTS = ["red heart", "pizza", "tiger face", "sun", "flag france", "rocket", "rose", "soccer ball"]
+GUIDANCE_SCALE = 3.0
 
 
 def learning_rate(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -57,9 +58,7 @@ def train_diffusion(
     """Stage two: semantic compression, on latents that are encoded once."""
     task = kl.presets.small_text_to_image(autoencoder)
     steps = epochs * -(-len(images) // batch_size)
-    task.compile(
-        keras.optimizers.AdamW(learning_rate(1e-3, steps), weight_decay=1e-2, global_clipnorm=1.0)
-    )
+    task.compile(keras.optimizers.AdamW(learning_rate(2e-3, steps), beta_2=0.99, global_clipnorm=1.0))
     data = {"moments": task.encode_moments(images), "caption": np.array(captions)}
     history = task.fit(data, batch_size=batch_size, epochs=epochs)
     return task, history.history["loss"]
@@ -104,8 +103,8 @@ def main() -> None:
     """Trains, draws, scores."""
     parser = argparse.ArgumentParser(description="Train text-to-image on emoji and draw with it.")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), metavar="FOLDER")
-    parser.add_argument("--autoencoder-epochs", type=int, default=8)
-    parser.add_argument("--diffusion-epochs", type=int, default=40)
+    parser.add_argument("--autoencoder-epochs", type=int, default=3)
+    parser.add_argument("--diffusion-epochs", type=int, default=34)
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     parser.add_argument("--score-images", type=int, default=128, help="pictures drawn for the score")
     arguments = parser.parse_args()
@@ -117,7 +116,7 @@ def main() -> None:
     images = emoji.images[: arguments.num_images]
     captions = emoji.captions[: arguments.num_images]
     print(f"1. Autoencoder on {len(images)} pictures")
-    first_stage, first_losses = train_autoencoder(images, arguments.autoencoder_epochs, 16)
+    first_stage, first_losses = train_autoencoder(images, arguments.autoencoder_epochs, 8)
     print("2. Latent diffusion on their latents and captions")
     ldm, second_losses = train_diffusion(
         first_stage.autoencoder, images, captions, arguments.diffusion_epochs, 64
@@ -135,15 +134,22 @@ def main() -> None:
 
     places = {caption: i for i, caption in enumerate(captions)}
     prompts = [p for p in PROMPTS if p in places] or list(captions[:8])
-    drawn = ldm.generate(prompts, num_steps=50, seed=0)
+    drawn = ldm.generate(prompts, guidance_scale=GUIDANCE_SCALE, seed=0)
     real = images[[places[p] for p in prompts]]
     grid([drawn, real], prompts).save(arguments.output / "samples.png")
     plot({"autoencoder: mean |error|": first_losses, "diffusion: loss": second_losses}).save(
         arguments.output / "losses.png"
     )
 
-    targets = np.linspace(0, len(images) - 1, arguments.score_images).astype(int)
-    generated = ldm.generate([captions[i] for i in targets], num_steps=30, seed=1, batch_size=64)
+    every = max(1, len(images) // arguments.score_images)
+    targets = np.arange(0, len(images), every)[: arguments.score_images]
+    generated = ldm.generate(
+        [captions[i] for i in targets],
+        num_steps=30,
+        guidance_scale=GUIDANCE_SCALE,
+        seed=1,
+        batch_size=64,
+    )
     scores = [kl.metrics.retrieval_at_k(generated, images, targets, k) for k in (1, 5)]
 
     print(f"\nReconstruction PSNR {float(psnr.result()):.1f} dB")

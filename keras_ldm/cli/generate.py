@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         ValueError: if an argument makes no sense.
     """
     output = Path(arguments.output)
-    if output.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"Expected an output such as picture.png. Received: {str(output)!r}")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"Expected a folder that exists. Received: {str(output.parent)!r}")

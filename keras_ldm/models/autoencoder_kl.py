@@ -37,13 +37,14 @@ def _run(layers: Sequence[keras.layers.Layer], x: Tensor, training: bool) -> Ten
     return x
 
 
-def _middle(channels: int, attention: bool, **block: Any) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = [ResidualBlock(channels, name="middle_block0", **block)]
+def _middle(side: str, channels: int, attention: bool, **block: Any) -> list[keras.layers.Layer]:
+    name = f"{side}_middle"
+    layers: list[keras.layers.Layer] = [ResidualBlock(channels, name=f"{name}_block0", **block)]
     if attention:
         layers.append(
-            SpatialSelfAttention(groups=block["groups"], dtype=block["dtype"], name="middle_attention")
+            SpatialSelfAttention(groups=block["groups"], dtype=block["dtype"], name=f"{name}_attention")
         )
-    return [*layers, ResidualBlock(channels, name="middle_block1", **block)]
+    return [*layers, ResidualBlock(channels, name=f"{name}_block1", **block)]
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
@@ -136,7 +137,7 @@ class AutoencoderKL(keras.Model):
                 encoder.append(
                     Downsample(width, "asymmetric", dtype=policy, name=f"encoder_down{index}")
                 )
-        self.encoder_layers = encoder + _middle(last, self.middle_attention, **block)
+        self.encoder_layers = encoder + _middle("encoder", last, self.middle_attention, **block)
         self.encoder_norm = GroupNorm(self.groups, 1e-6, dtype=policy, name="encoder_norm")
         self.encoder_out = _convolution(2 * self.latent_channels, 3, policy, "encoder_out")
         self.to_moments = _convolution(2 * self.latent_channels, 1, policy, "to_moments")
@@ -144,7 +145,7 @@ class AutoencoderKL(keras.Model):
         # === Decoder ===
         self.from_latents = _convolution(self.latent_channels, 1, policy, "from_latents")
         decoder: list[keras.layers.Layer] = [_convolution(last, 3, policy, "decoder_in")]
-        decoder += _middle(last, self.middle_attention, **block)
+        decoder += _middle("decoder", last, self.middle_attention, **block)
         for index in reversed(range(len(self.channels))):
             decoder += level("decoder", index, self.num_res_blocks + 1)
             if index:

@@ -124,7 +124,7 @@ class UNet(keras.Model):
         self._seeds_given += 1
         return None if self.seed is None else self.seed + self._seeds_given
 
-    def _residual(self, channels: int) -> ResidualBlock:
+    def _residual(self, channels: int, name: str = "residual") -> ResidualBlock:
         return ResidualBlock(
             channels,
             embedding_dim=4 * self.channels[0],
@@ -134,7 +134,7 @@ class UNet(keras.Model):
             zero_init=True,
             seed=self._next_seed(),
             dtype=self.dtype_policy,
-            name="residual",
+            name=name,
         )
 
     def _attention(self, channels: int) -> keras.layers.Layer:
@@ -196,9 +196,9 @@ class UNet(keras.Model):
                 skips.append(width)
 
         # === Middle ===
-        self.middle = self._stage(
-            [self._residual(last), self._attention(last), self._residual(last)], "middle"
-        )
+        # No two weights may share a path: PyTorch would clear the gradient of only one of them.
+        first_block, second_block = self._residual(last, "residual0"), self._residual(last, "residual1")
+        self.middle = self._stage([first_block, self._attention(last), second_block], "middle")
 
         # === Decoder ===
         self.decoder: list[ConditionalSequential] = []
@@ -229,6 +229,7 @@ class UNet(keras.Model):
 
         first = self.channels[0]
         context = None if self.context_dim is None else (None, None, self.context_dim)
+        self.timestep_embedding.build((None,))
         self.embedding_in.build((None, first))
         self.embedding_out.build((None, 4 * first))
         if self.vector_projection is not None:

@@ -34,6 +34,9 @@ class ExponentialMovingAverage(keras.layers.Layer):
         self.updates = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="updates"
         )
+        self.pending = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="pending"
+        )
         self.averages = [
             self.add_weight(shape=source.shape, initializer="zeros", trainable=False, name=f"average{i}")
             for i, source in enumerate(sources)
@@ -62,6 +65,23 @@ class ExponentialMovingAverage(keras.layers.Layer):
             value = ops.stop_gradient(ops.cast(source, "float32"))
             average.assign(average + rate * (value - average))
         self.updates.assign(count)
+
+    def before_batch(self, accumulation_steps: int = 1) -> None:
+        """In training, before each batch: takes in what the optimizer did after the last one.
+
+        Args:
+            accumulation_steps: batches between two updates of the weights. They are counted in
+                `pending` from the last update that was taken in.
+        """
+        due = ops.equal(self.pending, accumulation_steps)
+        self.update(due)
+        self.pending.assign(ops.where(due, 1, self.pending + 1))
+
+    def finish(self, accumulation_steps: int = 1) -> None:
+        """Outside training: takes in the last update, for which no batch has come yet."""
+        if int(ops.convert_to_numpy(self.pending)) == accumulation_steps:
+            self.update()
+            self.pending.assign(0)
 
     def replacements(self) -> list[tuple[keras.Variable, Tensor]]:
         """Pairs of a variable and its average, for a `keras.StatelessScope`."""

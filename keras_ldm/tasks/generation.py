@@ -116,8 +116,10 @@ class Generation:
         if num_images is not None:
             counts["num_images"] = num_images
         if initial_latents is not None:
-            counts["initial_latents"] = len(initial_latents)
-        if len(set(counts.values())) > 1 or 0 in counts.values():
+            counts["initial_latents"] = len(np.atleast_1d(initial_latents))
+        if len(set(counts.values())) > 1 or any(
+            not isinstance(count, (int, np.integer)) or count < 1 for count in counts.values()
+        ):
             raise ValueError(f"Expected one number of images, at least 1. Received: {counts}")
         return next(iter(counts.values()), 1)
 
@@ -134,8 +136,13 @@ class Generation:
                     f"Expected `initial_latents` of shape (N, height, width, {channels}). "
                     f"Received: shape {shape}"
                 )
-        elif image_size is not None:
-            sides = list(image_size)
+            if image_size is not None and list(image_size) != sides:
+                raise ValueError(
+                    f"Expected no `image_size`, or that of the initial latents, {sides[0]}x{sides[1]}. "
+                    f"Received: {image_size[0]}x{image_size[1]}"
+                )
+        elif image_size is not None or task.image_size is not None:
+            sides = list(image_size or task.image_size or ())
         else:
             raise ValueError(
                 "Expected `image_size`, since the model has not been trained and names none. "

@@ -1,5 +1,6 @@
 """What an image must be, and its way to [-1, 1] and back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,21 @@ def to_floats(images: Tensor) -> Tensor:
 def to_uint8(images: Array) -> Array:
     """uint8 images from floats in [-1, 1], rounded; what lies beyond is clipped."""
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def image_sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Height and width from one side or both; None stays None.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, (int, np.integer)) else size
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in sides)
+    ):
+        raise ValueError(f"Expected an image size as one side or (height, width). Received: {size!r}")
+    return int(sides[0]), int(sides[1])

@@ -28,7 +28,7 @@ from keras_ldm.diffusion.weighting import Weighting
 from keras_ldm.models import AutoencoderKL, UNet
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generation import Generation
-from keras_ldm.tasks.images import check_images, to_floats, to_uint8
+from keras_ldm.tasks.images import check_images, image_sides, to_floats, to_uint8
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.latent_space import LatentSpace
 from keras_ldm.tasks.task import Task
@@ -104,16 +104,12 @@ class LatentDiffusion(Task):
         self.timestep_function = get_timestep_function(timesteps)
         self.loss_name = loss
         self.ema_decay = ema_decay
-        self.image_size = _sides(image_size)
+        self.image_size = image_sides(image_size)
 
         self.ema = (
             None
             if ema_decay is None
             else ExponentialMovingAverage(self.trainable_variables, ema_decay, name="ema")
-        )
-        # Batches since the average last took the weights in, or since the optimizer was new.
-        self.pending = self.add_weight(
-            shape=(), dtype="int32", initializer="zeros", trainable=False, name="pending"
         )
         self.built = True
 
@@ -185,7 +181,9 @@ class LatentDiffusion(Task):
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
         """Draws timesteps and noise, and predicts; with the averaged weights outside training."""
         if training:
-            self._count_batch()
+            if self.ema is not None:
+                self.ema.before_batch(self._accumulation_steps)
+            self.batches.assign(self.batches + 1)
         seed = self.seed_generator if training else self.evaluation_seed_generator
         if "moments" in inputs:
             moments = inputs["moments"]
@@ -258,16 +256,9 @@ class LatentDiffusion(Task):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """See `Task.compile`."""
         self._finish_average()
-        self.pending.assign(0)
-        super().compile(*args, **kwargs)
-
-    def _count_batch(self) -> None:
-        """Before each batch: what the optimizer did after the last one goes into the average."""
-        due = ops.equal(self.pending, self._accumulation_steps)
         if self.ema is not None:
-            self.ema.update(due)
-        self.pending.assign(ops.where(due, 1, self.pending + 1))
-        self.batches.assign(self.batches + 1)
+            self.ema.pending.assign(0)
+        super().compile(*args, **kwargs)
 
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
         """Measures the loss of the averaged weights, with the same noise and timesteps each time."""
@@ -278,11 +269,10 @@ class LatentDiffusion(Task):
         """Takes the last update into the average, which training does at its next step."""
         if self.ema is None:
             return
-        if not int(ops.convert_to_numpy(self.batches)):
+        if int(ops.convert_to_numpy(self.batches)):
+            self.ema.finish(self._accumulation_steps)
+        else:
             self.ema.restart()
-        elif int(ops.convert_to_numpy(self.pending)) == self._accumulation_steps:
-            self.ema.update()
-            self.pending.assign(0)
 
     # === Generation ===
 
@@ -364,7 +354,7 @@ class LatentDiffusion(Task):
             sampler=sampler,
             seed=seed,
             initial_latents=initial_latents,
-            image_size=_sides(image_size) or self.image_size,
+            image_size=image_sides(image_size),
             sampler_options=sampler_options,
         )
         if output not in ("images", "latents"):
@@ -405,16 +395,3 @@ class LatentDiffusion(Task):
             if isinstance(value, dict) and "class_name" in value
         }
         return cls(**{**config, **nested})
-
-
-def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, (int, np.integer)) else size
-    if (
-        not isinstance(sides, (tuple, list))
-        or len(sides) != 2
-        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in sides)
-    ):
-        raise ValueError(f"Expected an image size as one side or (height, width). Received: {size!r}")
-    return int(sides[0]), int(sides[1])

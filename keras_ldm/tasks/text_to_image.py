@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_ldm.conditioning import Conditioner, TextEmbedder
 from keras_ldm.models import AutoencoderKL, UNet
+from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
 from keras_ldm.types import Array, Config
 
@@ -93,10 +93,10 @@ class TextToImage(LatentDiffusion):
                 f"Received: {len(negative_prompts)}"
             )
         return super().generate(
-            {"caption": np.asarray(prompts)},
+            {"caption": to_numpy(prompts)},
             negative_conditions=None
             if negative_prompts is None
-            else {"caption": np.asarray(negative_prompts)},
+            else {"caption": to_numpy(negative_prompts)},
             **kwargs,
         )
 

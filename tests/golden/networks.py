@@ -10,7 +10,7 @@ _AUTOENCODERS = {
     "kl-f8": ((32, 64, 128, 128), 4),
     "txt2img-1p4B": ((32, 64, 128, 128), 4),
 }
-# `model_channels` x `channel_mult`; `attention_resolutions` as levels, `num_head_channels` as `head_dim`.
+# `model_channels` x `channel_mult`; `attention_resolutions` as levels.
 _UNETS = {
     "txt2img-1p4B": {
         "channels": (32, 64, 128, 128),

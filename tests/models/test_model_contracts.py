@@ -36,7 +36,7 @@ def test_autoencoder_keeps_the_contract(tmp_path: Path) -> None:
 def test_text_encoder_keeps_the_contract(tmp_path: Path) -> None:
     check_contract(
         lambda: models.TransformerTextEncoder(
-            20, dim=6, num_layers=2, max_length=9, num_heads=2, head_dim=4, embedding_dim=3
+            20, dim=6, num_layers=1, max_length=9, num_heads=2, head_dim=4, embedding_dim=3
         ),
         [TOKEN_IDS],
         tmp_path,

@@ -10,7 +10,6 @@ SMALL = {"in_channels": 2, "out_channels": 2, "num_res_blocks": 1, "groups": 2, 
 LATENTS = {"latents": array(2, 4, 6, 2), "timesteps": np.array([7, 950], "int32")}
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("context_dim", [None, 5])
 def test_a_fresh_unet_gives_zeros(context_dim: int | None) -> None:
     unet = UNet((4,), context_dim=context_dim, **SMALL)
@@ -113,9 +112,7 @@ def test_autoencoder_scales_and_parts() -> None:
 
 
 def test_autoencoder_without_middle_attention_has_none() -> None:
-    model = AutoencoderKL(
-        (4, 4), latent_channels=2, num_res_blocks=1, groups=2, middle_attention=False
-    )
+    model = AutoencoderKL((4, 4), latent_channels=2, num_res_blocks=1, groups=2, middle_attention=False)
     assert not any("attention" in layer.name for layer in model._flatten_layers())
 
 
@@ -162,3 +159,12 @@ def test_text_encoder_drops_in_training_only() -> None:
     out = numpy(encoder(tokens))
     np.testing.assert_array_equal(numpy(encoder(tokens, training=False)), out)
     assert np.abs(numpy(encoder(tokens, training=True)) - out).max() > 0.01
+
+
+def test_text_encoder_drops_in_its_feed_forward_layers_too() -> None:
+    encoder = make_text_encoder(dropout=0.5, seed=0)
+    for attention in encoder.attentions:
+        attention.to_out.set_weights([0 * w for w in attention.to_out.get_weights()])
+    tokens = np.array([[1, 2, 3]], "int32")
+    difference = numpy(encoder(tokens, training=True)) - numpy(encoder(tokens))
+    assert np.abs(difference).max() > 0.01

@@ -7,7 +7,7 @@ import pytest
 from keras_ldm.models import AutoencoderKL
 from tests.golden.original import deviation
 from tests.parity.diffusers_names import load_autoencoder
-from tests.parity.torch_modules import arrays_of, from_torch, randomise, to_torch
+from tests.parity.torch_modules import arrays_of, from_torch, randomise, shrink, to_torch
 
 pytestmark = pytest.mark.parity
 
@@ -72,3 +72,15 @@ def test_decode(pair) -> None:
     latents = np.random.default_rng(1).standard_normal((2, 4, 8, ours.latent_channels), "float32")
     expected = from_torch(theirs.decode(to_torch(latents)).sample)
     assert deviation(ours.decode(latents), expected) < 1e-4
+
+
+def test_epsilons_of_the_normalizations() -> None:
+    ours = AutoencoderKL(groups=GROUPS, **CONFIGS["attention at a level"])
+    theirs = shrink(randomise(reference(ours)))
+    load_autoencoder(ours, arrays_of(theirs))
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (2, 16, 16, 3)).astype("float32")
+    latents = rng.standard_normal((2, 8, 8, 4), "float32")
+    mean = theirs.encode(to_torch(images)).latent_dist.mean
+    assert deviation(ours.encode(images).mean, from_torch(mean)) < 1e-4
+    assert deviation(ours.decode(latents), from_torch(theirs.decode(to_torch(latents)).sample)) < 1e-4

@@ -11,7 +11,7 @@ import torch
 from keras_ldm.models import UNet
 from tests.golden.original import deviation
 from tests.parity.diffusers_names import load_unet
-from tests.parity.torch_modules import arrays_of, from_torch, randomise, to_torch
+from tests.parity.torch_modules import arrays_of, from_torch, randomise, shrink, to_torch
 
 pytestmark = pytest.mark.parity
 
@@ -98,3 +98,17 @@ def test_context_matters() -> None:
         {"latents": latents, "timesteps": np.array([100, 900]), "context": context[[0, 0]]}
     )
     assert deviation(first, second) > 0.03
+
+
+def test_epsilons_of_the_normalizations() -> None:
+    """1e-6 before the spatial transformer, 1e-5 everywhere else."""
+    ours = UNet(groups=GROUPS, **CONFIGS["one head"])
+    theirs = shrink(randomise(reference(ours, True)))
+    load_unet(ours, arrays_of(theirs))
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((2, 8, 8, 4), "float32")
+    context = rng.standard_normal((2, 5, ours.context_dim), "float32")
+    timesteps = np.array([3, 801])
+    expected = theirs(to_torch(latents), torch.from_numpy(timesteps), torch.from_numpy(context))
+    actual = ours({"latents": latents, "timesteps": timesteps, "context": context})
+    assert deviation(actual, from_torch(expected.sample)) < 1e-4

@@ -4,6 +4,7 @@ For data N(μ, C) the best denoiser is linear, D(x, σ) = μ + C (C + σ²)^-1 (
 output has a closed form.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -25,9 +26,8 @@ def gain(sigma: float) -> np.ndarray:
 
 
 def denoise(x, sigma):
-    return MEAN.astype("float32") + ops.matmul(
-        x - MEAN.astype("float32"), gain(sigma).T.astype("float32")
-    )
+    mean, shrink = (ops.convert_to_tensor(v.astype("float32")) for v in (MEAN, gain(sigma).T))
+    return ops.matmul(x - mean, shrink) + mean
 
 
 def start(count: int, sigma: float) -> np.ndarray:
@@ -61,7 +61,7 @@ def moments(sigmas: np.ndarray, variance: Callable[[float, float], float]) -> tu
     """Mean and covariance after ancestral sampling, carried exactly from step to step."""
     mean = MEAN.copy()
     covariance = COVARIANCE + sigmas[0] ** 2 * np.eye(2)
-    for s, n in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, n in itertools.pairwise(sigmas):
         shrink = gain(s) + (n / s) ** 2 * (np.eye(2) - gain(s))
         mean = MEAN + shrink @ (mean - MEAN)
         covariance = shrink @ covariance @ shrink.T + variance(s, n) * np.eye(2)
@@ -131,7 +131,7 @@ def reference(
     noise = [np.random.default_rng(np.array([seed, i], np.uint64)) for i in range(len(x))]
     levels = [*cumulative[timesteps], last]
     y = x.astype("float64") * np.sqrt(levels[0])
-    for a, b in zip(levels[:-1], levels[1:], strict=True):
+    for a, b in itertools.pairwise(levels):
         x0 = np.tanh(y / np.sqrt(a))  # any denoiser
         epsilon = (y - np.sqrt(a) * x0) / np.sqrt(1 - a)
         alpha, beta = a / b, 1 - a / b
@@ -152,7 +152,7 @@ def reference(
 )
 def test_samplers_are_the_papers_equations(kind: str, eta: float) -> None:
     schedule = linear_schedule()
-    x = schedule.sigmas[901] * array(3, 2, 2, 1)
+    x = np.float32(schedule.sigmas[901]) * array(3, 2, 2, 1)
     if kind == "ddim":
         timesteps, last = list(range(901, 0, -100)), schedule.alphas_cumprod[0]
         options = {"eta": eta}

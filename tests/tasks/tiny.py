@@ -92,6 +92,16 @@ class TinyUNet(UNet):
         return ops.cast(self.conv_out(x), "float32")
 
 
+def pixel_autoencoder():
+    """Latents are the means of 2x2 pixels, without noise; decoding repeats them."""
+    model = TinyAutoencoder()
+    average = np.concatenate([np.eye(3) / 4, np.zeros((3, 3))], axis=1)
+    model.to_moments.kernel.assign(np.broadcast_to(average, (2, 2, 3, 6)).astype("float32"))
+    model.to_moments.bias.assign(np.array([0.0] * 3 + [-30.0] * 3, "float32"))
+    model.to_images.kernel.assign(np.broadcast_to(np.eye(3), (2, 2, 3, 3)).astype("float32"))
+    return model
+
+
 def text_encoder(dim=8, dropout=0.0):
     return TransformerTextEncoder(
         VOCABULARY,
@@ -131,6 +141,11 @@ def text_to_image(seed=0, dropout=0.0, **kwargs):
 
 def real_autoencoder():
     return AutoencoderKL((8, 16), 4, num_res_blocks=1, groups=4, middle_attention=False)
+
+
+def real_autoencoder_task(seed=0, **kwargs):
+    keras.utils.set_random_seed(seed)
+    return AutoencoderTask(real_autoencoder(), **kwargs)
 
 
 def real_text_to_image(seed=0, dropout=0.0, **kwargs):

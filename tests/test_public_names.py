@@ -1,0 +1,123 @@
+"""The public names, frozen: a change here is a change for everybody's code."""
+
+import importlib
+import types
+
+import pytest
+
+import keras_ldm
+
+NAMES = {
+    "layers": """
+        ConditionalSequential
+        CrossAttention
+        DiagonalGaussian
+        Downsample
+        GEGLU
+        GroupNorm
+        ResidualBlock
+        SinusoidalEmbedding
+        SpatialSelfAttention
+        SpatialTransformer
+        TransformerBlock
+        Upsample
+        attend
+    """,
+    "models": """
+        AutoencoderKL
+        TransformerTextEncoder
+        UNet
+    """,
+    "diffusion": """
+        Denoiser
+        MinSNRWeighting
+        NoiseSchedule
+        Parameterization
+        SimpleWeighting
+        classifier_free_guidance
+        cosine_schedule
+        get_parameterization
+        get_timestep_function
+        get_weighting
+        linear_schedule
+        scaled_linear_schedule
+        stratified_timesteps
+        uniform_timesteps
+    """,
+    "samplers": """
+        ImageNoise
+        NamedSampler
+        ddim
+        ddpm
+        get_sampler
+        image_seeds
+        leading_sigmas
+        uniform_sigmas
+    """,
+    "conditioning": """
+        Conditioner
+        TextEmbedder
+        bert_uncased_tokenizer
+        pack_tokens
+    """,
+    "metrics": """
+        PeakSignalToNoiseRatio
+        retrieval_at_k
+    """,
+    "data": """
+        Crop
+        EmojiData
+        array_dataset
+        augment_caption
+        captioned_dataset
+        find_images
+        flip_images
+        image_folder
+        load_emoji
+        load_image
+        load_image_folder
+        read_caption_file
+        read_captions
+        shift_images
+    """,
+    "presets": """
+        small_autoencoder
+        small_text_to_image
+    """,
+    "tasks": """
+        AutoencoderTask
+        ExponentialMovingAverage
+        LatentDiffusion
+        Task
+        TextToImage
+        load
+        register_preset
+    """,
+}
+
+
+def public(module: types.ModuleType) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names(name: str) -> None:
+    module = importlib.import_module(f"keras_ldm.{name}")
+    assert public(module) == set(NAMES[name].split())
+
+
+def test_the_package_gives_its_subpackages() -> None:
+    assert not public(keras_ldm)
+    assert all(hasattr(keras_ldm, name) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names_are_documented(name: str) -> None:
+    module = importlib.import_module(f"keras_ldm.{name}")
+    values = {n: getattr(module, n) for n in NAMES[name].split()}
+    documented = (type, types.FunctionType)
+    assert not [n for n, v in values.items() if isinstance(v, documented) and not v.__doc__]
