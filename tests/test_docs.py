@@ -94,9 +94,7 @@ def docstring_blocks(path: Path) -> Iterator[Block]:
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             docstring = node.body[0]
             inside = lines[docstring.lineno - 1 : docstring.end_lineno]
             found = blocks_of(path, inside, docstring.lineno)
@@ -206,9 +204,7 @@ def complaint(command: list[str]) -> str | None:
         if not script.exists():
             return f"there is no {arguments[0]}"
         text = help_of(script)
-        options = [
-            word.partition("=")[0] for word in arguments[1:] if re.match(r"--?[a-zA-Z]", word)
-        ]
+        options = [word.partition("=")[0] for word in arguments[1:] if re.match(r"--?[a-zA-Z]", word)]
         unknown = [o for o in options if not re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", text)]
         if unknown or text.startswith("(failed)"):
             return f"{arguments[0]} --help does not name {unknown}: {text}"
@@ -216,9 +212,7 @@ def complaint(command: list[str]) -> str | None:
 
 
 WITH_CODE = [p for p in PAGES if p.exists() and any(b.language in _PYTHON for b in page_blocks(p))]
-WITH_COMMANDS = [
-    p for p in PAGES if p.exists() and any(b.language in _SHELL for b in page_blocks(p))
-]
+WITH_COMMANDS = [p for p in PAGES if p.exists() and any(b.language in _SHELL for b in page_blocks(p))]
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if [*docstring_blocks(p)])
 
 

@@ -57,6 +57,7 @@ NAMES = {
     "conditioning": """
         Conditioner
         TextEmbedder
+        BertUncasedTokenizer
         bert_uncased_tokenizer
         pack_tokens
     """,

@@ -2,5 +2,6 @@
 
 from keras_ldm.conditioning.conditioner import Conditioner as Conditioner
 from keras_ldm.conditioning.text import TextEmbedder as TextEmbedder
+from keras_ldm.conditioning.tokenizers import BertUncasedTokenizer as BertUncasedTokenizer
 from keras_ldm.conditioning.tokenizers import bert_uncased_tokenizer as bert_uncased_tokenizer
 from keras_ldm.conditioning.tokenizers import pack_tokens as pack_tokens

@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import freeze
-from keras_ldm.conditioning.tokenizers import bert_uncased_tokenizer, pack_tokens
+from keras_ldm.conditioning.tokenizers import (
+    BertUncasedTokenizer,
+    bert_uncased_tokenizer,
+    pack_tokens,
+)
 from keras_ldm.types import Array, Config, Tensor
 
 
@@ -59,13 +63,15 @@ class TextEmbedder(keras.layers.Layer):
         if not 0 <= dropout < 1:
             raise ValueError(f"Expected a dropout rate in [0, 1). Received: {dropout}")
         self.encoder = encoder
-        self.tokenizer_name = tokenizer if isinstance(tokenizer, str) else None
-        self.tokenizer = bert_uncased_tokenizer() if self.tokenizer_name else tokenizer
+        if isinstance(tokenizer, str):
+            tokenizer = bert_uncased_tokenizer()
+        self.tokenizer = tokenizer
+        self.tokenizer_name = "bert_uncased" if isinstance(tokenizer, BertUncasedTokenizer) else None
         self.length = int(getattr(encoder, "max_length", 77) if length is None else length)
         self.dropout_rate = dropout
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.takes_bert_inputs = "padding_mask" in (getattr(encoder, "input_names", None) or ())
+        self.takes_bert_inputs = "padding_mask" in (getattr(encoder, "input", None) or ())
         if self.takes_bert_inputs:
             freeze(encoder)
         if null_tokens is None:
@@ -101,12 +107,12 @@ class TextEmbedder(keras.layers.Layer):
                 )
             return values.astype(np.int32)
         texts = [c.decode("utf-8") if isinstance(c, bytes) else c for c in values.ravel().tolist()]
-        if values.ndim != 1 or not all(isinstance(text, str) for text in texts):
-            wrong = next((t for t in texts if not isinstance(t, str)), None)
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if values.ndim != 1 or wrong:
             raise ValueError(
                 "Expected captions to be a one-dimensional array of strings, or token ids. "
                 f"Received: shape {values.shape}, dtype {values.dtype}"
-                + ("" if wrong is None else f", with {wrong!r} of type {type(wrong).__name__}")
+                + (f", with {wrong[0]!r} of type {type(wrong[0]).__name__}" if wrong else "")
             )
         if self.tokenizer is None:
             raise ValueError(

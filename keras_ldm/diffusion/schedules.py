@@ -25,6 +25,7 @@ class NoiseSchedule:
 
     Args:
         betas: variance added at each timestep, each in (0, 1).
+        recipe: name and arguments of the function that made them, for a short configuration.
 
     Raises:
         ValueError: if `betas` is empty, not one-dimensional or has a value outside (0, 1).
@@ -38,7 +39,7 @@ class NoiseSchedule:
     ```
     """
 
-    def __init__(self, betas: Sequence[float] | Array) -> None:
+    def __init__(self, betas: Sequence[float] | Array, recipe: tuple[str, Config] | None = None) -> None:
         values = np.array(betas, dtype=np.float64)
         if values.ndim != 1 or not len(values) or not np.all((values > 0) & (values < 1)):
             raise ValueError(
@@ -47,6 +48,7 @@ class NoiseSchedule:
             )
         values.setflags(write=False)
         self.betas: Array = values
+        self._recipe = recipe
 
     @property
     def num_timesteps(self) -> int:
@@ -82,13 +84,18 @@ class NoiseSchedule:
         return float(np.interp(np.log(max(sigma, 1e-20)), log_sigmas, np.arange(self.num_timesteps)))
 
     def get_config(self) -> Config:
-        """The betas."""
+        """How the betas were made, or the betas themselves."""
+        if self._recipe is not None:
+            return {"recipe": self._recipe[0], **self._recipe[1]}
         return {"betas": self.betas.tolist()}
 
     @classmethod
     def from_config(cls, config: Config) -> "NoiseSchedule":
         """A schedule from `get_config()`'s value."""
-        return cls(**config)
+        if "recipe" not in config:
+            return cls(**config)
+        arguments = {name: value for name, value in config.items() if name != "recipe"}
+        return _RECIPES[config["recipe"]](**arguments)
 
 
 def _check_range(num_timesteps: int, beta_start: float, beta_end: float) -> None:
@@ -104,7 +111,9 @@ def linear_schedule(
 ) -> NoiseSchedule:
     """Betas rise linearly (DDPM; the original latent-diffusion code calls it "sqrt_linear")."""
     _check_range(num_timesteps, beta_start, beta_end)
-    return NoiseSchedule(np.linspace(beta_start, beta_end, num_timesteps, dtype=np.float64))
+    recipe = {"num_timesteps": num_timesteps, "beta_start": beta_start, "beta_end": beta_end}
+    betas = np.linspace(beta_start, beta_end, num_timesteps, dtype=np.float64)
+    return NoiseSchedule(betas, ("linear", recipe))
 
 
 def scaled_linear_schedule(
@@ -113,7 +122,8 @@ def scaled_linear_schedule(
     """Square roots of the betas rise linearly (latent diffusion and Stable Diffusion)."""
     _check_range(num_timesteps, beta_start, beta_end)
     roots = np.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=np.float64)
-    return NoiseSchedule(roots**2)
+    recipe = {"num_timesteps": num_timesteps, "beta_start": beta_start, "beta_end": beta_end}
+    return NoiseSchedule(roots**2, ("scaled_linear", recipe))
 
 
 def cosine_schedule(
@@ -123,4 +133,12 @@ def cosine_schedule(
     _check_range(num_timesteps, min(max_beta, 0.5), max_beta)
     times = np.arange(num_timesteps + 1, dtype=np.float64) / num_timesteps
     curve = np.cos((times + offset) / (1 + offset) * np.pi / 2) ** 2
-    return NoiseSchedule(np.minimum(1 - curve[1:] / curve[:-1], max_beta))
+    recipe = {"num_timesteps": num_timesteps, "offset": offset, "max_beta": max_beta}
+    return NoiseSchedule(np.minimum(1 - curve[1:] / curve[:-1], max_beta), ("cosine", recipe))
+
+
+_RECIPES = {
+    "linear": linear_schedule,
+    "scaled_linear": scaled_linear_schedule,
+    "cosine": cosine_schedule,
+}

@@ -27,6 +27,7 @@ class TextToImage(LatentDiffusion):
         tokenizer: "bert_uncased", a keras_nlp tokenizer, or None if captions are token ids.
         caption_dropout: how often a caption is dropped in training, which guidance needs.
         caption_length: tokens a caption is cut or padded to.
+        null_tokens: token ids that stand for no caption; by default those of "".
         **kwargs: see `LatentDiffusion`.
 
     Example:
@@ -51,6 +52,7 @@ class TextToImage(LatentDiffusion):
         tokenizer: Any = "bert_uncased",
         caption_dropout: float = 0.1,
         caption_length: int | None = None,
+        null_tokens: Any = None,
         **kwargs: Any,
     ) -> None:
         embedder = TextEmbedder(
@@ -58,6 +60,7 @@ class TextToImage(LatentDiffusion):
             tokenizer,
             length=caption_length,
             dropout=caption_dropout,
+            null_tokens=null_tokens,
             seed=kwargs.get("seed", 0) + 1,
             name="caption",
         )
@@ -110,4 +113,5 @@ class TextToImage(LatentDiffusion):
             "tokenizer": embedder["tokenizer"],
             "caption_dropout": embedder["dropout"],
             "caption_length": embedder["length"],
+            "null_tokens": embedder["null_tokens"],
         }

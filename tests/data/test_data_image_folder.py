@@ -187,9 +187,7 @@ def test_shift_and_flip_reach_the_pictures(tmp_path):
         picture.save(tmp_path / f"{number}.png")
 
     def left_columns(**options):
-        (batch,) = image_folder(
-            tmp_path, image_size=16, batch_size=64, **options
-        ).as_numpy_iterator()
+        (batch,) = image_folder(tmp_path, image_size=16, batch_size=64, **options).as_numpy_iterator()
         return batch["image"][:, 0, :, 0]
 
     assert {row.tobytes() for row in left_columns()} == {bytes([255] * 8 + [0] * 8)}

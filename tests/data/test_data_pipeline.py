@@ -7,9 +7,7 @@ import tensorflow as tf
 from keras_ldm.data import array_dataset, captioned_dataset
 
 COUNT = 23
-IMAGES = (
-    np.zeros((COUNT, 4, 6, 3), np.uint8) + np.arange(COUNT, dtype=np.uint8)[:, None, None, None]
-)
+IMAGES = np.zeros((COUNT, 4, 6, 3), np.uint8) + np.arange(COUNT, dtype=np.uint8)[:, None, None, None]
 CAPTIONS = [f"nº {number}" for number in range(COUNT)]
 
 
@@ -67,9 +65,7 @@ def test_without_shuffling_order_is_kept():
 
 def test_repeat_goes_on_with_the_next_pass():
     twice = passes(array_dataset(IMAGES, CAPTIONS, batch_size=4).repeat(2))[0]
-    assert [twice[:COUNT], twice[COUNT:]] == passes(
-        array_dataset(IMAGES, CAPTIONS, batch_size=4), 2
-    )
+    assert [twice[:COUNT], twice[COUNT:]] == passes(array_dataset(IMAGES, CAPTIONS, batch_size=4), 2)
 
 
 def test_augmentation_differs_by_pass_and_repeats_with_the_seed():

@@ -51,9 +51,8 @@ def test_unknown_names_are_listed() -> None:
         get_weighting("snr")
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("timestep", [0, 321, 999])
+@pytest.mark.parametrize("timestep", [0, pytest.param(321, marks=pytest.mark.backend), 999])
 def test_denoiser_gives_the_posterior_mean(name: str, timestep: int) -> None:
     # Data N(m, λ): the best network in variance-preserving form against the posterior mean of
     # x0 given x = x0 + σ·noise, which is (λx + σ²m) / (λ + σ²).
@@ -128,8 +127,7 @@ def test_weightings_by_name_and_from_a_configuration() -> None:
         SimpleWeighting()(SCHEDULE, "eps")
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5, -1.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, pytest.param(7.5, marks=pytest.mark.backend), -1.0])
 def test_guidance_extrapolates_from_the_first_half_to_the_second(scale: float) -> None:
     x = array(3, 2, 2, 1)
     calls = []

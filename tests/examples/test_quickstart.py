@@ -28,7 +28,11 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_leaves_pictures_that_are_not_blank(output: tuple[Path, str]) -> None:
     folder, _ = output
-    for name, width in (("reconstructions.png", 12 * 128), ("samples.png", 8 * 128), ("losses.png", 840)):
+    for name, width in (
+        ("reconstructions.png", 12 * 128),
+        ("samples.png", 8 * 128),
+        ("losses.png", 840),
+    ):
         picture = np.asarray(Image.open(folder / name))
         assert picture.shape[1] == width
         assert picture.std() > 5

@@ -13,7 +13,6 @@ def gaussian(mean: float, logvar: float, shape: tuple[int, ...] = (1, 1, 1)) -> 
     return DiagonalGaussian(np.concatenate([mean * ones, logvar * ones], axis=-1))
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("mean, logvar", [(0.0, 0.0), (1.5, 0.0), (0.0, -2.0), (-0.7, 1.3)])
 def test_kl_is_the_integral(mean: float, logvar: float) -> None:
     q, p = stats.norm(mean, np.exp(logvar / 2)), stats.norm()

@@ -315,9 +315,9 @@ def test_shuffled_fit_continues_the_order_of_the_uninterrupted_one() -> None:
 
     uninterrupted = orders(3)
     assert orders(1, 2) == uninterrupted
-    first, second = uninterrupted[:3], uninterrupted[3:]
-    assert first != second
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == sorted(pairs()["caption"][:, 0].tolist())
+    first, second = (np.concatenate(uninterrupted[i : i + 3]) for i in (0, 3))
+    assert first.tolist() != second.tolist()
+    assert sorted(first) == sorted(second) == sorted(pairs()["caption"][:, 0])
 
 
 # === Text ===

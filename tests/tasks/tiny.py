@@ -102,9 +102,9 @@ def pixel_autoencoder():
     return model
 
 
-def text_encoder(dim=8, dropout=0.0):
+def text_encoder(dim=8, dropout=0.0, vocabulary=VOCABULARY):
     return TransformerTextEncoder(
-        VOCABULARY,
+        vocabulary,
         dim=dim,
         num_layers=1,
         max_length=LENGTH,
@@ -140,7 +140,7 @@ def text_to_image(seed=0, dropout=0.0, **kwargs):
 
 
 def real_autoencoder():
-    return AutoencoderKL((8, 16), 4, num_res_blocks=1, groups=4, middle_attention=False)
+    return AutoencoderKL((8, 8), 3, num_res_blocks=1, groups=4, middle_attention=False)
 
 
 def real_autoencoder_task(seed=0, **kwargs):
@@ -148,20 +148,20 @@ def real_autoencoder_task(seed=0, **kwargs):
     return AutoencoderTask(real_autoencoder(), **kwargs)
 
 
-def real_text_to_image(seed=0, dropout=0.0, **kwargs):
-    keras.utils.set_random_seed(seed)
-    unet = UNet(
-        (8, 16),
-        num_res_blocks=1,
-        attention_levels=(1,),
-        context_dim=16,
-        num_heads=2,
-        groups=4,
-        dropout=dropout,
-        seed=5,
+def real_unet(**kwargs):
+    return UNet(
+        (8,), LATENT, LATENT, num_res_blocks=1, attention_levels=(), num_heads=2, groups=4, **kwargs
     )
+
+
+def real_text_to_image(seed=0, dropout=0.0, **kwargs):
+    """The package's own U-Net, over the latents of a tiny first stage."""
+    keras.utils.set_random_seed(seed)
     return TextToImage(
-        real_autoencoder(), unet, text_encoder(16, dropout), **{"tokenizer": None, **kwargs}
+        TinyAutoencoder(),
+        real_unet(context_dim=8, dropout=dropout, seed=5),
+        text_encoder(dropout=dropout),
+        **{"tokenizer": None, **kwargs},
     )
 
 
