@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 import keras_ldm as kl
 
 PROMPTS = ["red heart", "pizza", "tiger face", "sun", "flag france", "rocket", "rose", "soccer ball"]
-GUIDANCE_SCALE = 3.0
+GUIDANCE_SCALE = 4.0
 
 
 def learning_rate(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

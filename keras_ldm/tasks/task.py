@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,25 @@ class Task(keras.Model):
     ) -> TaskDataset:
         if isinstance(data, TaskDataset):
             return data
-        return TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, **kwargs)
+        dataset = TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, **kwargs)
+        dataset.examples(1)  # wrong data are refused here, before anything has started
+        return dataset
+
+    def _run(self, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Runs a loop of Keras, which on JAX empties the variables; an error leaves them so."""
+        if keras.backend.backend() != "jax":
+            return loop(*args, **kwargs)
+        optimizer = getattr(self, "optimizer", None)
+        variables = [*self.variables, *self.metrics_variables, *getattr(optimizer, "variables", ())]
+        values = [variable.value for variable in variables]
+        try:
+            return loop(*args, **kwargs)
+        except BaseException:
+            self.jax_state_sync()  # as after the last step, if there was one
+            for variable, value in zip(variables, values, strict=True):
+                if variable._value is None:
+                    variable.assign(value)
+            raise
 
     def _prepare(self, dataset: TaskDataset) -> None:
         """Called with the data before training; a task may measure or check something."""
@@ -137,7 +156,8 @@ class Task(keras.Model):
                 (validation_batch_size or batch_size) if _is_arrays(validation_data) else None,
                 validation_steps,
             )
-        return super().fit(
+        return self._run(
+            super().fit,
             dataset,
             epochs=epochs,
             validation_data=validation_data,
@@ -164,14 +184,14 @@ class Task(keras.Model):
         dataset = self._dataset(x, batch_size, steps)
         generator = self.evaluation_seed_generator
         generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
-        return super().evaluate(dataset, **kwargs)
+        return self._run(super().evaluate, dataset, **kwargs)
 
     def predict(
         self, x: Any, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> Any:
         """Runs the model on data of the same form as `fit` takes."""
         dataset = self._dataset(x, batch_size, steps)
-        return super().predict(dataset, **kwargs)
+        return self._run(super().predict, dataset, **kwargs)
 
     def compute_metrics(
         self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None
@@ -275,7 +295,13 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"Expected a .keras file. Received: {name!r}, in which "
             + (f"{broken!r} is damaged" if broken else f"{sorted(missing)} are missing")
         )
-    return keras.saving.load_model(name)
+    try:
+        return keras.saving.load_model(name)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a .keras file of a model. Received: {name!r}, which cannot be loaded "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _is_arrays(data: Any) -> bool:

@@ -440,7 +440,7 @@ def test_steps_below_one() -> None:
 def test_missing_captions_are_not_taken_for_words() -> None:
     values = to_numpy(["red", None, float("nan")])
     assert values.dtype == object
-    with pytest.raises(ValueError, match="strings.*None of type NoneType"):
+    with pytest.raises(ValueError, match="strings.*dtype object"):
         text_to_image().preprocess({"image": images(3), "caption": values})
 
 

@@ -277,7 +277,7 @@ def test_foreign_files(tmp_path) -> None:
         file.writestr("config.json", "{}")
         file.writestr("model.weights.h5", "")
         file.writestr("metadata.json", "{}")
-    with pytest.raises(ValueError, match="foreign.keras"):
+    with pytest.raises(ValueError, match=r"foreign\.keras', which cannot be loaded"):
         load(archive)
 
 

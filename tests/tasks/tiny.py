@@ -130,11 +130,12 @@ def latent_diffusion(seed=0, dropout=0.0, **kwargs):
 
 
 def text_to_image(seed=0, dropout=0.0, **kwargs):
+    """Of token ids, or of words where `tokenizer` is given."""
     keras.utils.set_random_seed(seed)
     return TextToImage(
         TinyAutoencoder(),
         TinyUNet(context_dim=8, dropout=dropout),
-        text_encoder(dropout=dropout),
+        text_encoder(dropout=dropout, vocabulary=30522 if kwargs.get("tokenizer") else VOCABULARY),
         **{"tokenizer": None, **kwargs},
     )
 
