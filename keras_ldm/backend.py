@@ -15,7 +15,9 @@ def resolve_jit_compile(jit_compile: bool | str = "auto") -> bool:
     where the plain graph is faster, nor on PyTorch.
     """
     if jit_compile != "auto":
-        return bool(jit_compile)
+        if not isinstance(jit_compile, bool):
+            raise ValueError(f"Expected True, False or 'auto'. Received: {jit_compile!r}")
+        return jit_compile
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

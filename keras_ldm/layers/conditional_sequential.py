@@ -36,7 +36,9 @@ class ConditionalSequential(keras.layers.Layer):
         """Builds the layers, each on the output shape of the one before."""
         shape = inputs_shape
         for layer in self.layers:
-            if isinstance(layer, SpatialTransformer):
+            if layer.built:  # as from a configuration
+                pass
+            elif isinstance(layer, SpatialTransformer):
                 layer.build(shape, context_shape)
             else:
                 layer.build(shape)
@@ -70,5 +72,5 @@ class ConditionalSequential(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: Config) -> "ConditionalSequential":
         """A row of layers from `get_config()`'s value."""
-        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
-        return cls(layers, **config)
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config["layers"]]
+        return cls(**{**config, "layers": layers})

@@ -45,18 +45,16 @@ class GroupNorm(keras.layers.Layer):
                 f"Expected a number of channels that divides by {self.groups} groups. "
                 f"Received: input shape {tuple(input_shape)}"
             )
-        self.gamma = self.add_weight(shape=(channels,), initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=(channels,), initializer="zeros", name="beta")
+        self.gamma = self.add_weight(shape=(channels,), initializer="ones", autocast=False, name="gamma")
+        self.beta = self.add_weight(shape=(channels,), initializer="zeros", autocast=False, name="beta")
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalizes each example's groups to mean 0 and variance 1, then scales and shifts."""
         channels = inputs.shape[-1]
         shape = ops.shape(inputs)
         x = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, channels))
-        count = ops.shape(x)[1]
-        average = ops.full((1, 1, count), 1.0) / ops.cast(count, "float32")
-        mean = ops.matmul(average, x)  # a matrix product is the fastest sum along an inner axis
-        variance = ops.matmul(average, ops.square(x - mean))
+        mean = ops.mean(x, axis=1, keepdims=True)
+        variance = ops.mean(ops.square(x - mean), axis=1, keepdims=True)
 
         grouped = (shape[0], self.groups, channels // self.groups)
         means = ops.reshape(mean, grouped)

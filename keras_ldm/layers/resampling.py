@@ -61,6 +61,12 @@ class Downsample(keras.layers.Layer):
         before = 1 if self.padding == "symmetric" else 0
         return self.conv(ops.pad(inputs, ((0, 0), (before, 1), (before, 1), (0, 0))))
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Half the sides."""
+        odd = 1 if self.padding == "symmetric" else 0
+        sides = (None if side is None else (side + odd) // 2 for side in input_shape[1:3])
+        return (input_shape[0], *sides, self.channels)
+
     def get_config(self) -> Config:
         """The constructor's arguments."""
         return {**super().get_config(), "channels": self.channels, "padding": self.padding}
@@ -96,6 +102,11 @@ class Upsample(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Repeats and convolves."""
         return self.conv(ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Twice the sides."""
+        sides = (None if side is None else 2 * side for side in input_shape[1:3])
+        return (input_shape[0], *sides, self.channels)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

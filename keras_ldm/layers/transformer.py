@@ -88,10 +88,14 @@ class TransformerBlock(keras.layers.Layer):
             keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}")
             for i in (1, 2, 3)
         )
-        heads = (num_heads, head_dim, dropout, seed)
-        self.self_attention = CrossAttention(*heads, dtype=policy, name="self_attention")
-        self.cross_attention = CrossAttention(*heads, dtype=policy, name="cross_attention")
-        self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy) if dropout else None
+        seeds = [None if seed is None else seed + i for i in range(3)]
+        self.self_attention = CrossAttention(
+            num_heads, head_dim, dropout, seeds[0], dtype=policy, name="self_attention"
+        )
+        self.cross_attention = CrossAttention(
+            num_heads, head_dim, dropout, seeds[1], dtype=policy, name="cross_attention"
+        )
+        self.dropout = keras.layers.Dropout(dropout, seed=seeds[2], dtype=policy) if dropout else None
 
     def build(self, inputs_shape: Shape, context_shape: Shape | None = None) -> None:
         """Builds the parts."""
@@ -182,7 +186,7 @@ class SpatialTransformer(keras.layers.Layer):
                 num_heads,
                 head_dim,
                 dropout,
-                seed=None if seed is None else seed + i,
+                seed=None if seed is None else seed + 3 * i,
                 dtype=policy,
                 name=f"block{i}",
             )

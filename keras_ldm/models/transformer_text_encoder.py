@@ -100,6 +100,12 @@ class TransformerTextEncoder(keras.Model):
         self.feed_forward_out = [
             keras.layers.Dense(dim, dtype=policy, name=f"feed_forward_out{i}") for i in range(num_layers)
         ]
+        self.dropouts = [
+            keras.layers.Dropout(
+                dropout, seed=None if seed is None else seed + num_layers + i, dtype=policy
+            )
+            for i in range(num_layers if dropout else 0)
+        ]
         self.norm = self._norm("norm")
         self.build((None, None))
 
@@ -138,7 +144,10 @@ class TransformerTextEncoder(keras.Model):
         for i in range(self.num_layers):
             x = x + self.attentions[i](self.attention_norms[i](x), training=training)
             hidden = self.feed_forward_in[i](self.feed_forward_norms[i](x))
-            x = x + self.feed_forward_out[i](ops.gelu(hidden, approximate=False))
+            hidden = ops.gelu(hidden, approximate=False)
+            if self.dropouts:
+                hidden = self.dropouts[i](hidden, training=training)
+            x = x + self.feed_forward_out[i](hidden)
         return self.norm(x)
 
     def get_config(self) -> Config:

@@ -15,7 +15,8 @@ def check_num_steps(schedule: NoiseSchedule, num_steps: int) -> None:
     Raises:
         ValueError: if it is not an integer from 1 to the schedule's number of timesteps.
     """
-    if not isinstance(num_steps, (int, np.integer)) or not 1 <= num_steps <= schedule.num_timesteps:
+    is_integer = isinstance(num_steps, (int, np.integer)) and not isinstance(num_steps, bool)
+    if not is_integer or not 1 <= num_steps <= schedule.num_timesteps:
         raise ValueError(
             f"Expected `num_steps` to be an integer from 1 to {schedule.num_timesteps}, the number "
             f"of timesteps in the schedule. Received: {num_steps!r}"
