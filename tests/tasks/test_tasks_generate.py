@@ -156,7 +156,9 @@ def test_one_string_or_several() -> None:
     led_away = draw(task, ["red heart", "blue"], seed=[0, 1], negative_prompts="green")
     one_each = draw(task, ["red heart", "blue"], seed=[0, 1], negative_prompts=["green"] * 2)
     assert np.allclose(led_away, one_each, atol=1e-5)
-    for prompts in (3, None, [], [["red"]], ["red", None], ["red", 3], [2.5], [1, 2]):
+    with pytest.raises(ValueError, match="Expected captions"):
+        task.generate(None, progress=False)
+    for prompts in (3, [], [["red"]], ["red", None], ["red", 3], [2.5], [1, 2]):
         with pytest.raises(ValueError, match="Expected"):
             draw(task, prompts)
     with pytest.raises(ValueError, match="each of the 2 prompts. Received: 3"):

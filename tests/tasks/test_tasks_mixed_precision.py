@@ -59,4 +59,6 @@ def test_autoencoder(policy, float32) -> None:
     check(task, losses, policy, float32["autoencoder"])
     assert task.autoencoder.compute_dtype == policy[6:]
     assert task.predict(images(2), verbose=0).dtype == np.float32
-    assert losses[-1] < losses[0]
+    # Longer, because the loss scale has to come down first: the loss is a sum over pixels.
+    longer = task.fit(images(8), batch_size=4, epochs=12, verbose=0).history["loss"]
+    assert longer[-1] < 0.98 * losses[0]
