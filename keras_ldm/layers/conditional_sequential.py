@@ -62,6 +62,12 @@ class ConditionalSequential(keras.layers.Layer):
                 x = layer(x)
         return x
 
+    def compute_output_shape(self, input_shape: Shape, *args: Any, **kwargs: Any) -> Shape:
+        """What the layers make of the input's shape, one after the other."""
+        for layer in self.layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
     def get_config(self) -> Config:
         """The layers' configurations."""
         return {
