@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 import keras_ldm as kl
 
 PROMPTS = ["red heart", "pizza", "tiger face", "sun", "flag france", "rocket", "rose", "soccer ball"]
-GUIDANCE_SCALE = 4.0
+GUIDANCE_SCALE = 3.0
 
 
 def learning_rate(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -43,7 +43,7 @@ def train_autoencoder(images: np.ndarray, epochs: int, batch_size: int) -> tuple
     """Stage one: perceptual compression."""
     task = kl.presets.small_autoencoder()
     steps = epochs * -(-len(images) // batch_size)
-    task.compile(keras.optimizers.Adam(learning_rate(1e-3, steps), beta_2=0.99))
+    task.compile(keras.optimizers.Adam(learning_rate(2e-3, steps), beta_2=0.99))
     history = task.fit(images, batch_size=batch_size, epochs=epochs)
     return task, history.history["reconstruction_loss"]
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train text-to-image on emoji and draw with it.")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), metavar="FOLDER")
     parser.add_argument("--autoencoder-epochs", type=int, default=3)
-    parser.add_argument("--diffusion-epochs", type=int, default=34)
+    parser.add_argument("--diffusion-epochs", type=int, default=30)
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     parser.add_argument("--score-images", type=int, default=128, help="pictures drawn for the score")
     arguments = parser.parse_args()
