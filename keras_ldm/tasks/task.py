@@ -156,6 +156,8 @@ class Task(keras.Model):
                 (validation_batch_size or batch_size) if _is_arrays(validation_data) else None,
                 validation_steps,
             )
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         return self._run(
             super().fit,
             dataset,
