@@ -2,8 +2,8 @@
 
 The mean of each channel is taken first, then the variance of each channel around it, and only these
 small arrays are combined into groups: the variance of a group is the mean of its channels' variances
-plus the variance of their means. It is as stable as the textbook form, and about twice as fast as
-one that reshapes the images into groups, because every pass runs along the memory.
+plus the variance of their means. It is as stable as the textbook form, and the images themselves
+are never reshaped into groups.
 
 Reference: Wu & He 2018, https://arxiv.org/abs/1803.08494.
 """
