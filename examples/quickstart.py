@@ -103,7 +103,7 @@ def main() -> None:
     """Trains, draws, scores."""
     parser = argparse.ArgumentParser(description="Train text-to-image on emoji and draw with it.")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), metavar="FOLDER")
-    parser.add_argument("--autoencoder-epochs", type=int, default=3)
+    parser.add_argument("--autoencoder-epochs", type=int, default=5)
     parser.add_argument("--diffusion-epochs", type=int, default=30)
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     parser.add_argument("--score-images", type=int, default=128, help="pictures drawn for the score")
@@ -137,7 +137,7 @@ def main() -> None:
     drawn = ldm.generate(prompts, guidance_scale=GUIDANCE_SCALE, seed=0)
     real = images[[places[p] for p in prompts]]
     grid([drawn, real], prompts).save(arguments.output / "samples.png")
-    plot({"autoencoder: mean |error|": first_losses, "diffusion: loss": second_losses}).save(
+    plot({"autoencoder: mean squared error": first_losses, "diffusion: loss": second_losses}).save(
         arguments.output / "losses.png"
     )
 

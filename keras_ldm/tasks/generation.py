@@ -57,6 +57,7 @@ class Generation:
         image_size: tuple[int, int] | None,
         sampler_options: Mapping[str, Any],
     ) -> None:
+        task.latent_space.require_measured()
         self.task = task
         self.sampler = get_sampler(sampler)
         self.sampler_options = sampler_options

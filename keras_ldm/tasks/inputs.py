@@ -218,6 +218,13 @@ class StreamSource:
             ) from None
 
 
+def is_arrays(data: Any) -> bool:
+    """Whether these are whole arrays, which a `batch_size` cuts, and no batches yet."""
+    return isinstance(data, Mapping) or (
+        hasattr(data, "shape") and not callable(getattr(data, "cardinality", None))
+    )
+
+
 def make_source(
     data: Any, batch_size: int | None, steps: int | None, restart: bool, seed: int | None
 ) -> BatchSource:
@@ -226,10 +233,7 @@ def make_source(
     Raises:
         ValueError: if it is of no known kind, or `batch_size` is given for data already in batches.
     """
-    is_arrays = isinstance(data, Mapping) or (
-        hasattr(data, "shape") and not callable(getattr(data, "cardinality", None))
-    )
-    if is_arrays:
+    if is_arrays(data):
         arrays = data if isinstance(data, Mapping) else as_batch(data)
         return ArraySource(arrays, 32 if batch_size is None else batch_size, steps, seed)
     if batch_size is not None:

@@ -262,6 +262,7 @@ class LatentDiffusion(Task):
 
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
         """Measures the loss of the averaged weights, with the same noise and timesteps each time."""
+        self.latent_space.require_measured()
         self._finish_average()
         return super().evaluate(x, **kwargs)
 

@@ -67,6 +67,18 @@ class LatentSpace(keras.layers.Layer):
         """Whether the scale is known."""
         return bool(ops.convert_to_numpy(self.measured))
 
+    def require_measured(self) -> None:
+        """Checks that the scale is known.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if not self.is_measured:
+            raise ValueError(
+                "Expected a known scale of the latents, which the first `fit` measures or "
+                "`latent_scale` gives. Received: a model without either"
+            )
+
     def call(self, moments: Tensor, seed: Seed = None) -> Tensor:
         """Draws latents.
 
@@ -121,11 +133,13 @@ class LatentSpace(keras.layers.Layer):
 
     def encode(self, images: Array) -> Array:
         """Latents of images at unit scale, without noise (the mode)."""
+        self.require_measured()
         mean = np.split(self.moments(images), 2, axis=-1)[0]
         return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
 
     def decode(self, latents: Tensor) -> Array:
         """Images, floats about in [-1, 1], from latents at unit scale."""
+        self.require_measured()
         return np.asarray(
             ops.convert_to_numpy(
                 self._compiled_decode(values_of(self.variables), ops.convert_to_tensor(latents))

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import resolve_jit_compile
-from keras_ldm.tasks.inputs import TaskDataset
+from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
 
@@ -153,7 +153,7 @@ class Task(keras.Model):
         if validation_data is not None:
             validation_data = self._dataset(
                 validation_data,
-                (validation_batch_size or batch_size) if _is_arrays(validation_data) else None,
+                (validation_batch_size or batch_size) if is_arrays(validation_data) else None,
                 validation_steps,
             )
         if not self.optimizer.built:
@@ -304,7 +304,3 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"Expected a .keras file of a model. Received: {name!r}, which cannot be loaded "
             f"({type(error).__name__}: {error})"
         ) from error
-
-
-def _is_arrays(data: Any) -> bool:
-    return isinstance(data, (dict, np.ndarray))

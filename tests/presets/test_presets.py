@@ -14,6 +14,8 @@ def test_text_to_image_draws_at_its_size() -> None:
     task = TextToImage.from_preset("small_text_to_image")
     assert isinstance(task, TextToImage)
     assert task.image_size == (64, 64)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    task.fit({"image": pictures, "caption": ["red heart", "pizza", "sun", "rose"]}, verbose=0)
     images = task.generate("red heart", num_steps=1, seed=0, progress=False)
     assert images.shape == (1, 64, 64, 3)
 

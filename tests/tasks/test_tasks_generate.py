@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 from keras_ldm.samplers import ddim
-from tests.tasks.tiny import LATENT, captions, latent_diffusion, numpy, pairs, text_to_image
+from keras_ldm.tasks import load
+from tests.tasks.tiny import LATENT, captions, images, latent_diffusion, numpy, pairs, text_to_image
 
 pytestmark = pytest.mark.backend
 BACKEND = keras.backend.backend()
@@ -146,7 +147,7 @@ def test_sampler_options(task) -> None:
 
 
 def test_one_string_or_several() -> None:
-    task = text_to_image(tokenizer="bert_uncased", image_size=16)
+    task = text_to_image(tokenizer="bert_uncased", image_size=16, latent_scale=1.0)
     drawn = draw(task, "red heart")
     assert drawn.shape == (1, 8, 8, LATENT)
     both = draw(task, ["red heart", "blue"], seed=[0, 1])
@@ -243,7 +244,7 @@ def test_bad_arguments(task, arguments, match) -> None:
 
 
 def test_model_trained_without_dropping_captions_is_not_guided() -> None:
-    task = text_to_image(caption_dropout=0.0, image_size=16)
+    task = text_to_image(caption_dropout=0.0, image_size=16, latent_scale=1.0)
     assert draw(task).shape == (3, 8, 8, LATENT)
     assert (draw(task) == draw(task, guidance_scale=1)).all()
     with pytest.raises(ValueError, match="guidance_scale=5 for a model trained without dropping"):
@@ -253,7 +254,7 @@ def test_model_trained_without_dropping_captions_is_not_guided() -> None:
 
 
 def test_unconditional_model_takes_no_conditions() -> None:
-    task = latent_diffusion(image_size=16)
+    task = latent_diffusion(image_size=16, latent_scale=1.0)
     arguments = {"num_steps": 1, "progress": False}
     with pytest.raises(ValueError, match="guidance_scale=2 for an unconditional model"):
         task.generate(guidance_scale=2, **arguments)
@@ -266,7 +267,21 @@ def test_unconditional_model_takes_no_conditions() -> None:
 
 def test_untrained_model_needs_a_size() -> None:
     with pytest.raises(ValueError, match="Expected `image_size`.*Received: None"):
-        latent_diffusion().generate(num_images=1, progress=False)
+        latent_diffusion(latent_scale=1.0).generate(num_images=1, progress=False)
+
+
+def test_untrained_model_needs_a_scale(tmp_path) -> None:
+    task = text_to_image(image_size=16)
+    task.save(tmp_path / "fresh.keras")
+    for fresh in (task, load(tmp_path / "fresh.keras")):
+        for use in (
+            lambda model: draw(model),
+            lambda model: model.evaluate(pairs(), verbose=0),
+            lambda model: model.encode_images(images(2)),
+            lambda model: model.decode_latents(noise()),
+        ):
+            with pytest.raises(ValueError, match="known scale of the latents.*`latent_scale`"):
+                use(fresh)
 
 
 def test_average_is_drawn_from_what_the_network_sees(task) -> None:
