@@ -1,0 +1,11 @@
+"""Tensors by name, in files: safetensors, and checkpoints as `torch.save` writes them.
+
+Neither reading nor writing needs PyTorch, and nothing that a file names is ever imported or run.
+Whatever is wrong with a file is a `ValueError` that names the file and the reason.
+"""
+
+from keras_ldm.files.atomic import atomic_write as atomic_write
+from keras_ldm.files.checkpoint_writing import write_ckpt as write_ckpt
+from keras_ldm.files.reading import read_tensors as read_tensors
+from keras_ldm.files.safetensors_writing import write_safetensors as write_safetensors
+from keras_ldm.files.tensor_file import TensorFile as TensorFile
