@@ -67,12 +67,10 @@ def _find(file: BinaryIO, size: int, keys: object, storages: dict[str, list[Stor
         file.seek(position)
         count = int.from_bytes(file.read(8), "little", signed=True)
         starts[key] = position + 8
-        for storage in storages[key]:
-            if count * storage.dtype.itemsize != storage.nbytes:
-                raise Refusal(
-                    f"in which the storage {shown(key)} has {count} elements, not those it should"
-                )
-        position += 8 + storages[key][0].nbytes
+        nbytes = count * storages[key][0].dtype.itemsize
+        if any(storage.nbytes != nbytes for storage in storages[key]):
+            raise Refusal(f"in which the storage {shown(key)} has {count} elements, not those it should")
+        position += 8 + nbytes
         if position > size:
             raise Refusal(f"in which the storage {shown(key)} is truncated")
     return starts

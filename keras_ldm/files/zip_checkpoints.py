@@ -95,6 +95,8 @@ class _Archive:
         """The first byte of a member that is not compressed."""
         name = info.orig_filename
         if name not in self._starts:
+            if info.header_offset < 0:
+                raise Refusal(f"in which {shown(name)} would begin before the file")
             self._file.seek(info.header_offset)
             signature, name_length, extra_length = _LOCAL_HEADER.unpack(
                 self._file.read(_LOCAL_HEADER.size)
