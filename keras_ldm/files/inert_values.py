@@ -62,11 +62,7 @@ def named(module: str, name: str) -> Global:
     root = module.partition(".")[0]
     inside = name.split(".")[:-1]  # protocol 4 finds `os.system` in any module that imports os
     builtin = root in ("builtins", "__builtin__") and name not in _KEPT_BUILTINS
-    if (
-        builtin
-        or not _REFUSED_MODULES.isdisjoint((root, *inside))
-        or full.startswith(_REFUSED_PREFIXES)
-    ):
+    if builtin or not _REFUSED_MODULES.isdisjoint((root, *inside)) or full.startswith(_REFUSED_PREFIXES):
         raise Refusal(f"which names {shown(full)}: no honest checkpoint does, so do not trust this file")
     return Global(full)
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable
 from typing import IO, Any
@@ -36,14 +37,18 @@ _IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 class BoundedFile:
     """The part of a file that a pickle may take up.
 
+    Memory is asked for only where there are bytes to fill it, whatever length a pickle claims.
+
     Args:
         file: Read from where it stands.
         limit: Bytes that may be read.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
+        here = file.tell()
+        self._left = min(limit, file.seek(0, io.SEEK_END) - here)
+        file.seek(here)
         self._file = file
-        self._left = limit
 
     def read(self, size: int) -> bytes:
         """Reads that many bytes, or fewer at the end."""

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from keras_ldm.files.legacy_checkpoints import MAGIC, open_legacy
 from keras_ldm.files.refusal import Refusal, refusing
-from keras_ldm.files.safetensors_reading import HEADER_START, open_safetensors
+from keras_ldm.files.safetensors_reading import looks_like_safetensors, open_safetensors
 from keras_ldm.files.tensor_file import TensorFile
 from keras_ldm.files.zip_checkpoints import open_zip
 
@@ -76,6 +76,9 @@ def _recognise(file: BinaryIO, name: str) -> TensorFile:
         raise Refusal("which is empty")
     if head.startswith(_POINTER):
         raise Refusal("which is a Git LFS pointer: the weights themselves were not downloaded")
+    # First what has a fixed meaning at its ninth byte: the length before it can look like anything.
+    if looks_like_safetensors(head):
+        return open_safetensors(file, name, size)
     if head.startswith(_ZIP):
         return open_zip(file, name, size)
     if head.startswith(MAGIC):
@@ -85,9 +88,12 @@ def _recognise(file: BinaryIO, name: str) -> TensorFile:
     for start, kind in _OTHERS.items():
         if head.startswith(start):
             raise Refusal(f"which is {kind}")
-    if head[8:9] == HEADER_START:
-        return open_safetensors(file, name, size)
-    raise Refusal(f"which is {'a text' if _is_text(head) else 'another kind of'} file")
+    if _is_text(head):
+        raise Refusal("which is a text file")
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{":
+        raise Refusal(f"which is no safetensors either: its header would have {length} bytes")
+    raise Refusal("which is another kind of file")
 
 
 def _is_text(head: bytes) -> bool:

@@ -17,9 +17,13 @@ from keras_ldm.files.dtypes import BY_SAFETENSORS
 from keras_ldm.files.refusal import Refusal, shown, shown_all
 from keras_ldm.files.tensor_file import Place, TensorFile, check_shape, contiguous
 
-HEADER_START = b"{"
 METADATA = "__metadata__"
 _MAX_HEADER = 100_000_000
+
+
+def looks_like_safetensors(head: bytes) -> bool:
+    """Whether a file begins with the length of a header of at most 100 MB, and with a header."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
 
 
 def open_safetensors(file: BinaryIO, path: str, size: int) -> TensorFile:
@@ -34,8 +38,6 @@ def open_safetensors(file: BinaryIO, path: str, size: int) -> TensorFile:
         Refusal: The header breaks a rule of the format.
     """
     length = int.from_bytes(file.read(8), "little")
-    if length > _MAX_HEADER:
-        raise Refusal(f"which would have a header of {length} bytes")
     if 8 + length > size:
         raise Refusal(f"which is truncated: {size} bytes, with a header of {length}")
     header = json.loads(

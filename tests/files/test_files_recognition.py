@@ -114,7 +114,8 @@ OTHERS = {
     "zeros": (bytes(100), "another kind of file"),
     "noise": (bytes(range(256)), "another kind of file"),
     "short": (b"\x08", "another kind of file"),
-    "long length": (b"\xff" * 8 + b"{}", "header of"),
+    "long length": (b"\xff" * 8 + b"{}", "header would have"),
+    "code": (b"function{ return 3 }", "a text file"),
 }
 
 

@@ -161,14 +161,21 @@ def test_headers_that_are_no_json(tmp_path: Path, header: str | bytes, reason: s
 @pytest.mark.parametrize(
     ("length", "reason"),
     [
-        (100_000_001, "header of 100000001 bytes"),
-        (2**64 - 1, "header of 18446744073709551615 bytes"),
+        (100_000_001, "header would have 100000001 bytes"),
+        (2**64 - 1, "header would have 18446744073709551615 bytes"),
         (100_000_000, "truncated"),
         (200, "truncated"),
     ],
 )
 def test_length_of_the_header(tmp_path: Path, length: int, reason: str) -> None:
     refused(written(tmp_path / "a.safetensors", {"w": entry()}, floats(), length=length), reason)
+
+
+@pytest.mark.parametrize("low", [0x80, 0xFF, 0x1F, 0x89, ord("<"), ord("P"), ord("G")])
+def test_a_length_that_looks_like_another_kind_of_file(tmp_path: Path, low: int) -> None:
+    header = json.dumps({"w": entry()}).encode()
+    with opened(written(tmp_path / "a", header.ljust(256 + low), floats())) as tensors:
+        np.testing.assert_array_equal(tensors["w"], VALUES)
 
 
 @pytest.mark.parametrize("keep", [9, 40, 0.9, 0.999])
