@@ -9,5 +9,6 @@ from keras_ldm import models as models
 from keras_ldm import presets as presets
 from keras_ldm import samplers as samplers
 from keras_ldm import tasks as tasks
+from keras_ldm import weights as weights
 
 __version__ = "0.1.0"

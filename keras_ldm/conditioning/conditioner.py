@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ldm.conditioning.embedder import Embedder
 from keras_ldm.types import Array, Batch, Conditions, Config, Tensor
 
 
@@ -13,10 +14,8 @@ from keras_ldm.types import Array, Batch, Conditions, Config, Tensor
 class Conditioner(keras.layers.Layer):
     """Named embedders, each taking the batch's entry of its name.
 
-    An embedder is a layer from arrays to a dictionary with one or more of `context` (cross-attention
-    tokens), `concat` (maps appended to the latents) and `vector` (added to the timestep embedding);
-    with `preprocess(raw) -> arrays`, `null(batch_size) -> arrays` and `dropout_rate`. Contexts of
-    several embedders follow each other, maps and vectors are laid side by side.
+    What they give is joined by its name (see `Embedder`): contexts follow each other, maps and vectors
+    are laid side by side, in the embedders' order.
 
     Args:
         embedders: by the key of the batch that each takes.
@@ -25,10 +24,11 @@ class Conditioner(keras.layers.Layer):
     Call arguments:
         inputs: dictionary of preprocessed arrays.
 
-    Output: dictionary of `context`, `concat` and `vector`, as far as the embedders give them.
+    Output: dictionary of `context`, `concat`, `vector` and `class_label`, as far as the embedders give
+        them.
     """
 
-    def __init__(self, embedders: Mapping[str, keras.layers.Layer], **kwargs: Any) -> None:
+    def __init__(self, embedders: Mapping[str, Embedder], **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
         self.embedders = dict(embedders)
         self.built = True

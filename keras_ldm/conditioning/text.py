@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import freeze
+from keras_ldm.conditioning.embedder import Embedder
 from keras_ldm.conditioning.tokenizers import (
     BertUncasedTokenizer,
     bert_uncased_tokenizer,
@@ -16,7 +17,7 @@ from keras_ldm.types import Array, Config, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class TextEmbedder(keras.layers.Layer):
+class TextEmbedder(Embedder):
     """A tokenizer in front of a text encoder; its output is the U-Net's `context`.
 
     Args:
@@ -54,23 +55,18 @@ class TextEmbedder(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(dropout=dropout, seed=seed, **kwargs)
         if isinstance(tokenizer, str) and tokenizer != "bert_uncased":
             raise ValueError(
                 "Expected `tokenizer` to be 'bert_uncased', a keras_nlp tokenizer or None. "
                 f"Received: {tokenizer!r}"
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"Expected a dropout rate in [0, 1). Received: {dropout}")
         self.encoder = encoder
         if isinstance(tokenizer, str):
             tokenizer = bert_uncased_tokenizer()
         self.tokenizer = tokenizer
         self.tokenizer_name = "bert_uncased" if isinstance(tokenizer, BertUncasedTokenizer) else None
         self.length = int(getattr(encoder, "max_length", 77) if length is None else length)
-        self.dropout_rate = dropout
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
         self.takes_bert_inputs = "padding_mask" in (getattr(encoder, "input", None) or ())
         if self.takes_bert_inputs:
             freeze(encoder)
@@ -124,22 +120,16 @@ class TextEmbedder(keras.layers.Layer):
         """Token ids of no caption, int32 `(batch_size, length)`."""
         return np.tile(self.null_tokens[None], (batch_size, 1))
 
-    def call(self, inputs: Tensor, training: bool = False) -> dict[str, Tensor]:
-        """Drops some captions in training, and encodes."""
-        tokens = inputs
-        if training and self.dropout_rate:
-            draws = keras.random.uniform(
-                (ops.shape(inputs)[0], 1), dtype="float32", seed=self.seed_generator
-            )
-            tokens = ops.where(draws < self.dropout_rate, self.null_tokens[None], tokens)
+    def embed(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
+        """Encodes."""
         if not self.takes_bert_inputs:
-            return {"context": self.encoder(tokens, training=training)}
+            return {"context": self.encoder(inputs, training=training)}
         pad = 0 if self.tokenizer is None else self.tokenizer.pad_token_id
         outputs = self.encoder(
             {
-                "token_ids": tokens,
-                "segment_ids": ops.zeros_like(tokens),
-                "padding_mask": ops.cast(ops.not_equal(tokens, pad), "int32"),
+                "token_ids": inputs,
+                "segment_ids": ops.zeros_like(inputs),
+                "padding_mask": ops.cast(ops.not_equal(inputs, pad), "int32"),
             },
             training=False,
         )
@@ -153,9 +143,7 @@ class TextEmbedder(keras.layers.Layer):
             "encoder": serialize(self.encoder),
             "tokenizer": self.tokenizer_name or (self.tokenizer and serialize(self.tokenizer)),
             "length": self.length,
-            "dropout": self.dropout_rate,
             "null_tokens": self.null_tokens.tolist(),
-            "seed": self.seed,
         }
 
     @classmethod

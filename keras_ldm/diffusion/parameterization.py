@@ -24,11 +24,13 @@ class Parameterization:
         name: "epsilon", "x0" or "v".
         target: `(x0, noise, a, s)` -> what the network should output.
         to_x0: `(output, x, a, s)` -> estimate of the clean latents.
+        to_epsilon: `(output, x, a, s)` -> estimate of the noise.
     """
 
     name: str
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     to_x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    to_epsilon: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 _PARAMETERIZATIONS = {
@@ -38,16 +40,19 @@ _PARAMETERIZATIONS = {
             "epsilon",
             target=lambda x0, noise, a, s: noise,
             to_x0=lambda output, x, a, s: (x - s * output) / a,
+            to_epsilon=lambda output, x, a, s: output,
         ),
         Parameterization(
             "x0",
             target=lambda x0, noise, a, s: x0,
             to_x0=lambda output, x, a, s: output,
+            to_epsilon=lambda output, x, a, s: (x - a * output) / s,
         ),
         Parameterization(
             "v",
             target=lambda x0, noise, a, s: a * noise - s * x0,
             to_x0=lambda output, x, a, s: a * x - s * output,
+            to_epsilon=lambda output, x, a, s: a * output + s * x,
         ),
     )
 }

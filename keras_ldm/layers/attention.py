@@ -1,7 +1,8 @@
 """Attention between tokens, and between the pixels of an image.
 
 Reference: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; `CrossAttention` (attention.py) and
-`AttnBlock` (model.py) of the original code.
+`AttnBlock` (model.py) of the original code; Shen et al. 2018, https://arxiv.org/abs/1812.01243
+(attention linear in the number of pixels).
 """
 
 from typing import Any
@@ -177,3 +178,39 @@ class SpatialSelfAttention(keras.layers.Layer):
             "epsilon": self.epsilon,
             "zero_init": self.zero_init,
         }
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class LinearSpatialAttention(keras.layers.Layer):
+    """Attention between the pixels of an image, linear in their number.
+
+    The softmax goes over the keys' pixels, so that keys and values meet first in a small matrix:
+    `out = project(query · (softmax(key)ᵀ · value))`. As in the original's `LinAttnBlock`, there is one
+    head, no normalization and no skip.
+
+    Input shape: `(batch, height, width, channels)`. Output shape: the same.
+    """
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds the four projections."""
+        channels, policy = input_shape[-1], self.dtype_policy
+
+        def dense(name: str, use_bias: bool = False) -> keras.layers.Dense:
+            layer = keras.layers.Dense(channels, use_bias=use_bias, dtype=policy, name=name)
+            layer.build((None, None, channels))
+            return layer
+
+        self.to_query, self.to_key, self.to_value = dense("to_query"), dense("to_key"), dense("to_value")
+        self.to_out = dense("to_out", use_bias=True)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Attends."""
+        shape = ops.shape(inputs)
+        x = ops.reshape(inputs, (shape[0], -1, inputs.shape[-1]))
+        weights = ops.softmax(ops.cast(self.to_key(x), "float32"), axis=1)
+        context = ops.einsum("bnd,bne->bde", ops.cast(weights, x.dtype), self.to_value(x))
+        return ops.reshape(self.to_out(ops.matmul(self.to_query(x), context)), shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The input's shape."""
+        return input_shape

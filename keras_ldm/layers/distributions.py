@@ -1,4 +1,4 @@
-"""The distribution that an autoencoder gives for each image.
+"""The distributions that autoencoders give for each image.
 
 Reference: `DiagonalGaussianDistribution` of the original code; Kingma & Welling 2013,
 https://arxiv.org/abs/1312.6114, appendix B.
@@ -23,6 +23,11 @@ class DiagonalGaussian:
         self.mean = mean
         self.logvar = ops.clip(logvar, -30.0, 20.0)
 
+    @property
+    def variance(self) -> Tensor:
+        """Of each component."""
+        return ops.exp(self.logvar)
+
     def sample(self, seed: Seed = None) -> Tensor:
         """A draw."""
         noise = keras.random.normal(ops.shape(self.mean), seed=seed, dtype="float32")
@@ -41,3 +46,27 @@ class DiagonalGaussian:
         mean, logvar = ops.cast(self.mean, "float32"), ops.cast(self.logvar, "float32")
         axes = tuple(range(1, len(mean.shape)))
         return 0.5 * ops.sum(ops.square(mean) + ops.exp(logvar) - 1.0 - logvar, axis=axes)
+
+
+class PointDistribution:
+    """All probability on one value: the latents of an autoencoder that draws none.
+
+    Args:
+        mean: the value.
+    """
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    @property
+    def variance(self) -> Tensor:
+        """Zeros."""
+        return ops.zeros_like(self.mean)
+
+    def sample(self, seed: Seed = None) -> Tensor:
+        """The value."""
+        return self.mean
+
+    def mode(self) -> Tensor:
+        """The value."""
+        return self.mean

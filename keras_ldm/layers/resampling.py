@@ -13,6 +13,16 @@ from keras import ops
 from keras_ldm.types import Config, Shape, Tensor
 
 
+def repeat_pixels(images: Tensor) -> Tensor:
+    """Doubles height and width of `(batch, height, width, c)`, each pixel becoming four."""
+    return ops.repeat(ops.repeat(images, 2, axis=1), 2, axis=2)
+
+
+def average_pixels(images: Tensor) -> Tensor:
+    """Halves height and width of `(batch, height, width, c)`, four pixels becoming their mean."""
+    return ops.average_pool(images, 2, 2, padding="valid", data_format="channels_last")
+
+
 @keras.saving.register_keras_serializable("keras_ldm")
 class Downsample(keras.layers.Layer):
     """Halves height and width with a 3x3 convolution of stride 2.
@@ -101,7 +111,7 @@ class Upsample(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Repeats and convolves."""
-        return self.conv(ops.repeat(ops.repeat(inputs, 2, axis=1), 2, axis=2))
+        return self.conv(repeat_pixels(inputs))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Twice the sides."""

@@ -2,15 +2,19 @@
 
     h = conv(SiLU(norm(x)));  h = h + dense(SiLU(emb));  h = conv(dropout(SiLU(norm(h))));  skip(x) + h
 
+The embedding may scale and shift the second normalization instead, and the block may halve or double
+the sides, of `x` and before the first convolution.
+
 Reference: `ResnetBlock` (model.py) and `ResBlock` (openaimodel.py) of the original code.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from keras_ldm.layers.group_norm import GroupNorm
+from keras_ldm.layers.resampling import average_pixels, repeat_pixels
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -21,6 +25,9 @@ class ResidualBlock(keras.layers.Layer):
     Args:
         channels: output channels.
         embedding_dim: width of an embedding to be added between the convolutions, or None.
+        scale_shift: whether the embedding gives scale and shift of the second normalization instead,
+            `norm(h) * (1 + scale) + shift`.
+        resample: "down" averages four pixels, "up" repeats each; None keeps the sides.
         dropout: rate before the last convolution.
         groups: of the group normalizations.
         epsilon: of the group normalizations.
@@ -32,7 +39,10 @@ class ResidualBlock(keras.layers.Layer):
         inputs: `(batch, height, width, c)`.
         embedding: `(batch, embedding_dim)`, where the block takes one.
 
-    Output shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, height, width, channels)`, sides halved or doubled if so asked.
+
+    Raises:
+        ValueError: for a scale and shift without embedding, or an unknown way of resampling.
     """
 
     def __init__(
@@ -40,6 +50,8 @@ class ResidualBlock(keras.layers.Layer):
         channels: int,
         *,
         embedding_dim: int | None = None,
+        scale_shift: bool = False,
+        resample: Literal["down", "up"] | None = None,
         dropout: float = 0.0,
         groups: int = 32,
         epsilon: float = 1e-6,
@@ -48,8 +60,14 @@ class ResidualBlock(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if scale_shift and embedding_dim is None:
+            raise ValueError("Expected an `embedding_dim` with scale_shift=True. Received: None")
+        if resample not in (None, "down", "up"):
+            raise ValueError(f"Expected `resample` None, 'down' or 'up'. Received: {resample!r}")
         self.channels = channels
         self.embedding_dim = embedding_dim
+        self.scale_shift = scale_shift
+        self.resample = resample
         self.dropout_rate = dropout
         self.groups = groups
         self.epsilon = epsilon
@@ -63,7 +81,9 @@ class ResidualBlock(keras.layers.Layer):
         self.embedding_projection = (
             None
             if embedding_dim is None
-            else keras.layers.Dense(channels, dtype=policy, name="embedding_projection")
+            else keras.layers.Dense(
+                (1 + scale_shift) * channels, dtype=policy, name="embedding_projection"
+            )
         )
         self.norm2 = GroupNorm(groups, epsilon, dtype=policy, name="norm2")
         self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy) if dropout else None
@@ -97,18 +117,34 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, inputs: Tensor, embedding: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the block."""
-        x = self.conv1(ops.silu(self.norm1(inputs)))
-        if self.embedding_projection is not None:
-            x = x + self.embedding_projection(ops.silu(embedding))[:, None, None, :]
-        x = ops.silu(self.norm2(x))
+        x, skip = ops.silu(self.norm1(inputs)), inputs
+        if self.resample is not None:
+            resize = average_pixels if self.resample == "down" else repeat_pixels
+            x, skip = resize(x), resize(skip)
+        x = self.conv1(x)
+        if self.embedding_projection is None:
+            x = self.norm2(x)
+        else:
+            projected = self.embedding_projection(ops.silu(embedding))[:, None, None, :]
+            if self.scale_shift:
+                scale, shift = ops.split(projected, 2, axis=-1)
+                x = self.norm2(x) * (1.0 + scale) + shift
+            else:
+                x = self.norm2(x + projected)
+        x = ops.silu(x)
         if self.dropout is not None:
             x = self.dropout(x, training=training)
-        skip = inputs if self.skip is None else self.skip(inputs)
+        if self.skip is not None:
+            skip = self.skip(skip)
         return skip + self.conv2(x)
 
     def compute_output_shape(self, input_shape: Shape, *args: Any, **kwargs: Any) -> Shape:
-        """The input's shape with `channels` channels."""
-        return (*input_shape[:-1], self.channels)
+        """The input's shape with `channels` channels and the sides resampled."""
+        batch, *sides, _ = input_shape
+        if self.resample is not None:
+            down = self.resample == "down"
+            sides = [s if s is None else s // 2 if down else 2 * s for s in sides]
+        return (batch, *sides, self.channels)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""
@@ -116,6 +152,8 @@ class ResidualBlock(keras.layers.Layer):
             **super().get_config(),
             "channels": self.channels,
             "embedding_dim": self.embedding_dim,
+            "scale_shift": self.scale_shift,
+            "resample": self.resample,
             "dropout": self.dropout_rate,
             "groups": self.groups,
             "epsilon": self.epsilon,

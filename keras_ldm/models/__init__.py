@@ -1,7 +1,12 @@
 """Networks, one architecture a file, built from layers only. They know nothing of diffusion."""
 
+from keras_ldm.models.autoencoder import Autoencoder as Autoencoder
 from keras_ldm.models.autoencoder_kl import AutoencoderKL as AutoencoderKL
+from keras_ldm.models.encoder_decoder import AutoencoderHalf as AutoencoderHalf
+from keras_ldm.models.encoder_decoder import Decoder as Decoder
+from keras_ldm.models.encoder_decoder import Encoder as Encoder
 from keras_ldm.models.transformer_text_encoder import (
     TransformerTextEncoder as TransformerTextEncoder,
 )
 from keras_ldm.models.unet import UNet as UNet
+from keras_ldm.models.vq_model import VQModel as VQModel

@@ -29,6 +29,8 @@ class TransformerTextEncoder(keras.Model):
         head_dim: width of each head, which does not follow `dim`.
         dropout: rate in attentions' outputs and feed-forward layers.
         embedding_dim: width of the token embedding table, projected up to `dim` where it is smaller.
+        unused_logits: whether it carries a projection to the vocabulary that nothing uses: the
+            original's encoder has one, and so do its checkpoints.
         seed: of the dropout.
         **kwargs: see `keras.Model`.
 
@@ -53,6 +55,7 @@ class TransformerTextEncoder(keras.Model):
         head_dim: int = 64,
         dropout: float = 0.0,
         embedding_dim: int | None = None,
+        unused_logits: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -65,6 +68,7 @@ class TransformerTextEncoder(keras.Model):
         self.head_dim = head_dim
         self.dropout_rate = dropout
         self.embedding_dim = embedding_dim
+        self.unused_logits = unused_logits
         self.seed = seed
 
         policy = self.dtype_policy
@@ -107,6 +111,11 @@ class TransformerTextEncoder(keras.Model):
             for i in range(num_layers if dropout else 0)
         ]
         self.norm = self._norm("norm")
+        self.to_logits = (
+            keras.layers.Dense(vocabulary_size, trainable=False, dtype=policy, name="to_logits")
+            if unused_logits
+            else None
+        )
         self.build((None, None))
 
     def _norm(self, name: str) -> keras.layers.LayerNormalization:
@@ -128,6 +137,8 @@ class TransformerTextEncoder(keras.Model):
             self.feed_forward_in[i].build(tokens)
             self.feed_forward_out[i].build((None, None, 4 * self.dim))
         self.norm.build(tokens)
+        if self.to_logits is not None:
+            self.to_logits.build(tokens)
         self.built = True
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
@@ -162,5 +173,6 @@ class TransformerTextEncoder(keras.Model):
             "head_dim": self.head_dim,
             "dropout": self.dropout_rate,
             "embedding_dim": self.embedding_dim,
+            "unused_logits": self.unused_logits,
             "seed": self.seed,
         }

@@ -10,7 +10,7 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3; `
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -45,6 +45,11 @@ class UNet(keras.Model):
         head_dim: width of each head, their number following the level's, where `num_heads` is None.
         transformer_depth: transformer blocks in each spatial transformer.
         vector_dim: width of a `vector` condition added to the timestep embedding, or None.
+        num_classes: of a `class_label` condition, whose embedding is added to the timestep's, or None.
+        scale_shift: whether the embedding scales and shifts the residual blocks' second
+            normalization (it is added before it otherwise).
+        residual_resampling: whether residual blocks do the halving and doubling (convolutions
+            otherwise).
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
         seed: of the dropout.
@@ -56,7 +61,8 @@ class UNet(keras.Model):
             `timesteps`: `(batch,)`, integers or floats;
             `context`: `(batch, tokens, context_dim)`, where the U-Net takes one;
             `concat`: `(batch, height, width, c)`, appended to the latents, where it takes one;
-            `vector`: `(batch, vector_dim)`, where it takes one.
+            `vector`: `(batch, vector_dim)`, where it takes one;
+            `class_label`: `(batch,)`, integers, where it takes one.
 
     Output shape: `(batch, height, width, out_channels)`, float32.
 
@@ -85,6 +91,9 @@ class UNet(keras.Model):
         head_dim: int | None = None,
         transformer_depth: int = 1,
         vector_dim: int | None = None,
+        num_classes: int | None = None,
+        scale_shift: bool = False,
+        residual_resampling: bool = False,
         dropout: float = 0.0,
         groups: int = 32,
         seed: int | None = None,
@@ -113,6 +122,9 @@ class UNet(keras.Model):
         self.head_dim = head_dim
         self.transformer_depth = transformer_depth
         self.vector_dim = vector_dim
+        self.num_classes = num_classes
+        self.scale_shift = scale_shift
+        self.residual_resampling = residual_resampling
         self.dropout_rate = dropout
         self.groups = groups
         self.seed = seed
@@ -124,10 +136,14 @@ class UNet(keras.Model):
         self._seeds_given += 1
         return None if self.seed is None else self.seed + self._seeds_given
 
-    def _residual(self, channels: int, name: str = "residual") -> ResidualBlock:
+    def _residual(
+        self, channels: int, name: str = "residual", resample: Literal["down", "up"] | None = None
+    ) -> ResidualBlock:
         return ResidualBlock(
             channels,
             embedding_dim=4 * self.channels[0],
+            scale_shift=self.scale_shift,
+            resample=resample,
             dropout=self.dropout_rate,
             groups=self.groups,
             epsilon=1e-5,
@@ -162,6 +178,16 @@ class UNet(keras.Model):
             name="transformer",
         )
 
+    def _down(self, channels: int) -> keras.layers.Layer:
+        if self.residual_resampling:
+            return self._residual(channels, "down", "down")
+        return Downsample(channels, "symmetric", dtype=self.dtype_policy, name="down")
+
+    def _up(self, channels: int) -> keras.layers.Layer:
+        if self.residual_resampling:
+            return self._residual(channels, "up", "up")
+        return Upsample(channels, dtype=self.dtype_policy, name="up")
+
     def _stage(self, layers: Sequence[keras.layers.Layer], name: str) -> ConditionalSequential:
         return ConditionalSequential(layers, dtype=self.dtype_policy, name=name)
 
@@ -177,6 +203,13 @@ class UNet(keras.Model):
             if self.vector_dim is None
             else keras.layers.Dense(4 * first, dtype=policy, name="vector_projection")
         )
+        self.class_embedding = (
+            None
+            if self.num_classes is None
+            else keras.layers.Embedding(
+                self.num_classes, 4 * first, dtype=policy, name="class_embedding"
+            )
+        )
 
         # === Encoder ===
         conv = {"padding": "same", "data_format": "channels_last", "dtype": policy}
@@ -191,8 +224,7 @@ class UNet(keras.Model):
                 self.encoder.append(self._stage(layers, f"encoder_level{level}_{i}"))
                 skips.append(width)
             if level < len(self.channels) - 1:
-                down = Downsample(width, "symmetric", dtype=policy, name="down")
-                self.encoder.append(self._stage([down], f"encoder_down{level}"))
+                self.encoder.append(self._stage([self._down(width)], f"encoder_down{level}"))
                 skips.append(width)
 
         # === Middle ===
@@ -212,7 +244,7 @@ class UNet(keras.Model):
                 if level in self.attention_levels:
                     layers.append(self._attention(width))
                 if level and i == self.num_res_blocks:
-                    layers.append(Upsample(width, dtype=policy, name="up"))
+                    layers.append(self._up(width))
                 self.decoder.append(self._stage(layers, f"decoder_level{level}_{i}"))
         self.norm_out = GroupNorm(self.groups, 1e-5, dtype=policy, name="norm_out")
         self.conv_out = keras.layers.Conv2D(
@@ -234,6 +266,8 @@ class UNet(keras.Model):
         self.embedding_out.build((None, 4 * first))
         if self.vector_projection is not None:
             self.vector_projection.build((None, self.vector_dim))
+        if self.class_embedding is not None:
+            self.class_embedding.build((None,))
         self.conv_in.build(image(self.in_channels))
         width = first
         for stage in self.encoder:
@@ -247,15 +281,13 @@ class UNet(keras.Model):
         self.built = True
 
     def _check(self, inputs: Conditions) -> None:
-        expected = {
-            "context": self.context_dim is not None,
-            "vector": self.vector_dim is not None,
-        }
-        for name, wanted in expected.items():
+        settings = {"context": "context_dim", "vector": "vector_dim", "class_label": "num_classes"}
+        for name, setting in settings.items():
+            wanted = getattr(self, setting) is not None
             if wanted != (inputs.get(name) is not None):
                 raise ValueError(
                     f"Expected {'a' if wanted else 'no'} `{name}` "
-                    f"({name}_dim={getattr(self, name + '_dim')}). "
+                    f"({setting}={getattr(self, setting)}). "
                     f"Received: inputs {sorted(k for k, v in inputs.items() if v is not None)}"
                 )
         shape = inputs["latents"].shape
@@ -275,6 +307,8 @@ class UNet(keras.Model):
         embedding = self.embedding_out(ops.silu(embedding))
         if self.vector_projection is not None:
             embedding = embedding + self.vector_projection(inputs["vector"])
+        if self.class_embedding is not None:
+            embedding = embedding + self.class_embedding(inputs["class_label"])
 
         x = self.conv_in(ops.cast(x, self.compute_dtype))
         skips = [x]
@@ -301,6 +335,9 @@ class UNet(keras.Model):
             "head_dim": self.head_dim,
             "transformer_depth": self.transformer_depth,
             "vector_dim": self.vector_dim,
+            "num_classes": self.num_classes,
+            "scale_shift": self.scale_shift,
+            "residual_resampling": self.residual_resampling,
             "dropout": self.dropout_rate,
             "groups": self.groups,
             "seed": self.seed,

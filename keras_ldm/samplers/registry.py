@@ -7,6 +7,7 @@ from keras_ldm.diffusion.schedules import NoiseSchedule
 from keras_ldm.samplers.ddim import ddim
 from keras_ldm.samplers.ddpm import ddpm
 from keras_ldm.samplers.grids import leading_sigmas, uniform_sigmas
+from keras_ldm.samplers.plms import plms
 from keras_ldm.types import Array, SamplerFn
 
 
@@ -26,6 +27,7 @@ class NamedSampler:
 _SAMPLERS = {
     "ddim": NamedSampler(ddim, uniform_sigmas),
     "ddpm": NamedSampler(ddpm, leading_sigmas),
+    "plms": NamedSampler(plms, uniform_sigmas),
 }
 
 

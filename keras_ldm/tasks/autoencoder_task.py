@@ -11,8 +11,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import AutoencoderKL
-from keras_ldm.tasks.images import check_images, to_floats
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, Config, Tensor
 

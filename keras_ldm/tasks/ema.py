@@ -83,9 +83,10 @@ class ExponentialMovingAverage(keras.layers.Layer):
             self.update()
             self.pending.assign(0)
 
+    def pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Each variable that is followed, with its average."""
+        return list(zip(self._sources(), self.averages, strict=True))
+
     def replacements(self) -> list[tuple[keras.Variable, Tensor]]:
         """Pairs of a variable and its average, for a `keras.StatelessScope`."""
-        return [
-            (source, ops.convert_to_tensor(average))
-            for source, average in zip(self._sources(), self.averages, strict=True)
-        ]
+        return [(source, ops.convert_to_tensor(average)) for source, average in self.pairs()]

@@ -67,12 +67,12 @@ class Generation:
         self.num_images = self._count(num_images, initial_latents)
         if negative_conditions is not None:
             self.negatives = self._preprocess(negative_conditions, "negative_conditions")
-        elif task.conditioner is not None:
+        elif task.conditioner is not None and self.scale != 1.0:
             self.negatives = task.conditioner.null(self.num_images)
         self.shape = self._latent_shape(image_size, initial_latents)
         self.seeds = image_seeds(seed, self.num_images)
         self.initial_latents = initial_latents
-        self.state = [value for _, value in task._inference_state()]
+        self.values = task.inference.values()
 
     # === Checks ===
 
@@ -169,11 +169,11 @@ class Generation:
                 for name, value in self.inputs.items()
             }
             tensors = {name: ops.convert_to_tensor(value) for name, value in arrays.items()}
-            embedded = task._compiled_conditioner(self.state, tensors)
+            embedded = task.inference.embed(self.values, tensors)
 
         def network(latents: Tensor, timesteps: Tensor) -> Tensor:
-            return task._compiled_unet(
-                self.state, {"latents": latents, "timesteps": timesteps, **embedded}
+            return task.inference.predict(
+                self.values, {"latents": latents, "timesteps": timesteps, **embedded}
             )
 
         denoise = Denoiser(network, task.schedule, task.parameterization)

@@ -8,14 +8,12 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.2 an
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import compile_function, values_of
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import (
     NoiseSchedule,
@@ -25,10 +23,11 @@ from keras_ldm.diffusion import (
     scaled_linear_schedule,
 )
 from keras_ldm.diffusion.weighting import Weighting
-from keras_ldm.models import AutoencoderKL, UNet
+from keras_ldm.images import check_images, image_sides, to_floats, to_uint8
+from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generation import Generation
-from keras_ldm.tasks.images import check_images, image_sides, to_floats, to_uint8
+from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.latent_space import LatentSpace
 from keras_ldm.tasks.task import Task
@@ -69,7 +68,7 @@ class LatentDiffusion(Task):
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         unet: UNet,
         conditioner: Conditioner | None = None,
         *,
@@ -111,6 +110,7 @@ class LatentDiffusion(Task):
             if ema_decay is None
             else ExponentialMovingAverage(self.trainable_variables, ema_decay, name="ema")
         )
+        self.inference = InferenceNetworks(unet, conditioner, self.ema)
         self.built = True
 
     # === Inputs ===
@@ -125,7 +125,7 @@ class LatentDiffusion(Task):
         arrays: dict[str, Array] = {}
         if "moments" in batch:
             arrays["moments"] = np.asarray(batch["moments"], dtype=np.float32)
-            expected = 2 * self.autoencoder.latent_channels
+            expected = self.autoencoder.moment_channels
             if arrays["moments"].ndim != 4 or arrays["moments"].shape[-1] != expected:
                 raise ValueError(
                     f"Expected moments of shape (batch, height, width, {expected}). "
@@ -227,7 +227,7 @@ class LatentDiffusion(Task):
         if training or self.ema is None:
             output = self._predict(noisy, timesteps, conditions, training)
         else:
-            with keras.StatelessScope(state_mapping=self._inference_state()):
+            with self.inference.scope():
                 output = self._predict(noisy, timesteps, conditions, False)
         target = get_parameterization(self.parameterization).target(latents, noise, signal, spread)
         weight = at(self.weighting(self.schedule, self.parameterization), 1)
@@ -277,27 +277,33 @@ class LatentDiffusion(Task):
 
     # === Generation ===
 
-    def _inference_variables(self) -> list[keras.Variable]:
-        variables = list(self.unet.variables)
-        return variables if self.conditioner is None else variables + self.conditioner.variables
+    def predict_epsilon(
+        self, latents: Array, timesteps: Array, conditions: Batch | None = None
+    ) -> Array:
+        """Predicts the noise in latents, with the averaged weights.
 
-    def _inference_state(self) -> list[tuple[keras.Variable, Tensor]]:
-        """Every variable of the networks with its value, the averaged one where there is one."""
-        averages = {} if self.ema is None else {id(v): a for v, a in self.ema.replacements()}
-        variables = self._inference_variables()
-        values = values_of(variables)
-        return [(v, averages.get(id(v), value)) for v, value in zip(variables, values, strict=True)]
+        Args:
+            latents: `√ᾱ_t·z + √(1-ᾱ_t)·noise` of normalized latents z, `(N, h, w, c)`.
+            timesteps: integers, `(N,)`.
+            conditions: raw conditions by name, as `generate` takes them.
 
-    @cached_property
-    def _compiled_conditioner(self) -> Any:
-        def embed(inputs: Conditions) -> dict[str, Tensor]:
-            return {} if self.conditioner is None else self.conditioner(inputs)
+        Returns:
+            float32, shaped like the latents.
 
-        return compile_function(embed, self._inference_variables())
-
-    @cached_property
-    def _compiled_unet(self) -> Any:
-        return compile_function(lambda inputs: self.unet(inputs), self._inference_variables())
+        Raises:
+            ValueError: for conditions that are missing, or that their embedders refuse.
+        """
+        self._finish_average()
+        arrays = {} if self.conditioner is None else self.conditioner.preprocess(conditions or {})
+        times, x = np.asarray(timesteps, np.int32), np.asarray(latents, np.float32)
+        output = ops.convert_to_numpy(self.inference(x, times, arrays))
+        signal, spread = (
+            rates[times].astype(np.float32)[:, None, None, None]
+            for rates in (self.schedule.signal_rates, self.schedule.noise_rates)
+        )
+        return np.asarray(
+            get_parameterization(self.parameterization).to_epsilon(output, x, signal, spread)
+        )
 
     def generate(
         self,

@@ -16,8 +16,8 @@ from keras import ops
 from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, values_of
-from keras_ldm.models import AutoencoderKL
-from keras_ldm.tasks.images import check_images, to_floats
+from keras_ldm.images import check_images, to_floats
+from keras_ldm.models import Autoencoder
 from keras_ldm.types import Array, Seed, Tensor
 
 
@@ -33,7 +33,7 @@ class LatentSpace(keras.layers.Layer):
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         scale: float | None = None,
         per_channel: bool = False,
         **kwargs: Any,
@@ -83,7 +83,7 @@ class LatentSpace(keras.layers.Layer):
         """Draws latents.
 
         Args:
-            moments: `(batch, h, w, 2 * channels)`, as the autoencoder gives them.
+            moments: `(batch, h, w, moment_channels)`, as the autoencoder gives them.
             seed: of the draw.
 
         Returns:
@@ -107,14 +107,14 @@ class LatentSpace(keras.layers.Layer):
         )
 
     def moments(self, images: Array, batch_size: int = 32) -> Array:
-        """Mean and log-variance of the latents of images.
+        """What the autoencoder says of the latents of images: see its `moments`.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
             batch_size: images encoded at a time; a progress bar shows if there are many.
 
         Returns:
-            float32 `(N, h, w, 2 * latent_channels)`.
+            float32 `(N, h, w, moment_channels)`.
 
         Raises:
             ValueError: if `images` is not a batch of images that the autoencoder takes.
@@ -134,7 +134,8 @@ class LatentSpace(keras.layers.Layer):
     def encode(self, images: Array) -> Array:
         """Latents of images at unit scale, without noise (the mode)."""
         self.require_measured()
-        mean = np.split(self.moments(images), 2, axis=-1)[0]
+        moments = ops.convert_to_tensor(self.moments(images))
+        mean = ops.convert_to_numpy(self.autoencoder.distribution(moments).mode())
         return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
 
     def decode(self, latents: Tensor) -> Array:
@@ -150,16 +151,19 @@ class LatentSpace(keras.layers.Layer):
         """Sets the scale from batches of moments.
 
         Args:
-            batches: each `(batch, h, w, 2 * channels)`.
+            batches: each `(batch, h, w, moment_channels)`.
 
         Raises:
             ValueError: if the latents do not vary, as those of an untrained model may not.
         """
-        moments = np.concatenate(list(batches)).astype(np.float64)
-        mean, logvar = np.split(moments, 2, axis=-1)
+        moments = ops.convert_to_tensor(np.concatenate(list(batches)))
+        posterior = self.autoencoder.distribution(moments)
+        mean, spread = (
+            ops.convert_to_numpy(x).astype(np.float64) for x in (posterior.mean, posterior.variance)
+        )
         axes = (0, 1, 2) if self.per_channel else None
         offset = mean.mean(axis=axes) if self.per_channel else 0.0
-        variance = mean.var(axis=axes) + np.exp(np.clip(logvar, -30.0, 20.0)).mean(axis=axes)
+        variance = mean.var(axis=axes) + spread.mean(axis=axes)
         if not np.all(variance > 1e-12):
             raise ValueError(
                 "Expected latents that vary. Received: an autoencoder whose latents have the "

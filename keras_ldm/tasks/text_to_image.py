@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_ldm.conditioning import Conditioner, TextEmbedder
-from keras_ldm.models import AutoencoderKL, UNet
+from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
 from keras_ldm.types import Array, Config
@@ -45,7 +45,7 @@ class TextToImage(LatentDiffusion):
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: Autoencoder,
         unet: UNet,
         text_encoder: keras.Model,
         *,

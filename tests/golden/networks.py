@@ -1,7 +1,7 @@
 """Our networks with the numbers of the originals' `config.yaml` and the originals' weights."""
 
 from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet
-from tests.golden.compvis_names import load_autoencoder, load_text_encoder, load_unet
+from keras_ldm.weights.compvis.names import autoencoder_names, text_encoder_names, unet_names
 from tests.golden.original import Original
 
 # `ch` x `ch_mult`, `z_channels`; `num_res_blocks` is 1 everywhere, `attn_resolutions` empty.
@@ -45,20 +45,25 @@ BETAS = {  # `linear_start`, `linear_end`
 }
 
 
+def _load(table, weights):
+    table.check({name: array.shape for name, array in weights.items()}, "the original's weights")
+    table.read_into(weights)
+
+
 def autoencoder(original: Original, prefix: str = "") -> AutoencoderKL:
     channels, latent_channels = _AUTOENCODERS[original.name]
     model = AutoencoderKL(channels, latent_channels, num_res_blocks=1)
-    load_autoencoder(model, original.weights(prefix))
+    _load(autoencoder_names(model), original.weights(prefix))
     return model
 
 
 def unet(original: Original) -> UNet:
     model = UNet(num_res_blocks=1, **_UNETS[original.name])
-    load_unet(model, original.weights("model.diffusion_model."))
+    _load(unet_names(model), original.weights("model.diffusion_model."))
     return model
 
 
 def text_encoder(original: Original) -> TransformerTextEncoder:
-    model = TransformerTextEncoder(99, dim=64, num_layers=3, max_length=77)
-    load_text_encoder(model, original.weights("cond_stage_model.transformer."))
+    model = TransformerTextEncoder(99, dim=64, num_layers=3, max_length=77, unused_logits=True)
+    _load(text_encoder_names(model), original.weights("cond_stage_model.transformer."))
     return model

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-_FOLDER = Path(__file__).parent / "originals"
+FOLDER = Path(__file__).parent / "originals"
 _EMA_FACTOR = np.float32(0.9)  # an EMA copy is this times its weight
 
 
@@ -35,7 +35,7 @@ class Original:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        folder = _FOLDER / name
+        folder = FOLDER / name
         state = json.loads((folder / "state_dict.json").read_text("utf-8"))
         self.shapes: dict[str, list[int]] = state["parameters"]
         self.has_ema = bool(state["ema"])
@@ -51,6 +51,23 @@ class Original:
         """An input or output; images and latents turned to channels-last."""
         value = self.arrays[name]
         return value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Everything that the original's checkpoint holds, the averages too."""
+        state = {name: pseudo_random(name, tuple(shape)) for name, shape in self.shapes.items()}
+        if "codebook" in self.arrays:
+            quantizers = [name for name in state if name.endswith("quantize.embedding.weight")]
+            state[quantizers[0]] = self.arrays["codebook"]
+        if self.has_ema:
+            averages = {
+                "model_ema." + name.removeprefix("model.").replace(".", ""): _EMA_FACTOR * value
+                for name, value in state.items()
+                if name.startswith("model.")
+            }
+            state.update(averages)
+            state["model_ema.decay"] = np.float32(0.9999)
+            state["model_ema.num_updates"] = np.int32(1)
+        return state
 
     def weights(self, prefix: str = "") -> dict[str, np.ndarray]:
         """The weights whose names start with `prefix`, which is cut off.

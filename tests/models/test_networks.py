@@ -111,7 +111,7 @@ def test_autoencoder_scales_and_parts() -> None:
     np.testing.assert_array_equal(numpy(posterior.mean), moments[..., :3])
     reconstruction = numpy(model.decode(posterior.mode()))
     np.testing.assert_allclose(numpy(model(images)), reconstruction, atol=1e-5)
-    assert sum("attention" in layer.name for layer in model.encoder_layers) == 1
+    assert sum("attention" in layer.name for layer in model.encoder.layers) == 1
 
 
 def test_autoencoder_without_middle_attention_has_none() -> None:

@@ -13,7 +13,7 @@ from keras_ldm.layers import (
     Upsample,
 )
 from keras_ldm.models import AutoencoderKL, UNet
-from tests.golden.strict_loading import StrictLoader
+from tests.parity.strict_loading import StrictLoader
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -79,8 +79,8 @@ class _Counter:
 
 def load_autoencoder(model: AutoencoderKL, arrays: Arrays) -> None:
     loader = StrictLoader(arrays)
-    encoder, decoder = list(model.encoder_layers), list(model.decoder_layers)
-    middle = 3 if model.middle_attention else 2
+    encoder, decoder = list(model.encoder.layers), list(model.decoder.layers)
+    middle = 3 if model.encoder.middle_attention else 2
 
     def blocks(layers, name: str, resampling: type) -> None:
         index, counter = 0, _Counter(loader, f"{name}.0")
@@ -98,16 +98,16 @@ def load_autoencoder(model: AutoencoderKL, arrays: Arrays) -> None:
     loader.conv(encoder[0], "encoder.conv_in")
     blocks(encoder[1:-middle], "encoder.down_blocks", Downsample)
     mid(encoder[-middle:], "encoder.mid_block")
-    loader.norm(model.encoder_norm, "encoder.conv_norm_out")
-    loader.conv(model.encoder_out, "encoder.conv_out")
+    loader.norm(model.encoder.norm_out, "encoder.conv_norm_out")
+    loader.conv(model.encoder.conv_out, "encoder.conv_out")
     loader.conv(model.to_moments, "quant_conv")
 
     loader.conv(model.from_latents, "post_quant_conv")
     loader.conv(decoder[0], "decoder.conv_in")
     mid(decoder[1 : 1 + middle], "decoder.mid_block")
     blocks(decoder[1 + middle :], "decoder.up_blocks", Upsample)
-    loader.norm(model.decoder_norm, "decoder.conv_norm_out")
-    loader.conv(model.decoder_out, "decoder.conv_out")
+    loader.norm(model.decoder.norm_out, "decoder.conv_norm_out")
+    loader.conv(model.decoder.conv_out, "decoder.conv_out")
     loader.finish(model)
 
 

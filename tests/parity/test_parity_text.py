@@ -10,7 +10,7 @@ from keras_ldm.conditioning import TextEmbedder, bert_uncased_tokenizer, pack_to
 from keras_ldm.data import load_emoji
 from keras_ldm.models import TransformerTextEncoder
 from tests.golden.original import deviation
-from tests.golden.strict_loading import StrictLoader
+from tests.parity.strict_loading import StrictLoader
 from tests.parity.torch_modules import arrays_of, randomise
 
 pytestmark = pytest.mark.parity

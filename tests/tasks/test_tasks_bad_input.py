@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from keras_ldm.images import check_images, to_uint8
 from keras_ldm.models import AutoencoderKL
 from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, TextToImage
-from keras_ldm.tasks.images import check_images, to_uint8
 from tests.tasks.tiny import (
     TinyAutoencoder,
     TinyUNet,

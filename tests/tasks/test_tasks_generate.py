@@ -290,7 +290,7 @@ def test_average_is_drawn_from_what_the_network_sees(task) -> None:
     draw(task, num_steps=1, guidance_scale=1, initial_latents=noise(), callback=steps.append)
     sigma = steps[0].sigma
     assert sigma == pytest.approx(task.schedule.sigmas[1])
-    with keras.StatelessScope(state_mapping=task._inference_state()):
+    with task.inference.scope():
         inputs = {"caption": ops.convert_to_tensor(captions(3).astype("int32"))}
         context = task.conditioner(inputs)["context"]
         signal, spread = task.schedule.signal_rates[1], task.schedule.noise_rates[1]

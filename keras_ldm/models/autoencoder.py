@@ -1,0 +1,141 @@
+"""What the KL and the VQ autoencoder share: encoder, decoder and the two 1x1 convolutions between."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ldm.layers import DiagonalGaussian, PointDistribution
+from keras_ldm.models.encoder_decoder import AttentionType, Decoder, Encoder, convolution
+from keras_ldm.types import Config, Shape, Tensor
+
+
+class Autoencoder(keras.Model):
+    """Images to latents and back; a subclass says what stands between.
+
+    Args:
+        channels: width of each level, from the highest resolution; one halving after each level but
+            the last, so `(64, 128, 256)` has the downsampling factor f = 4.
+        latent_channels: channels of the latents.
+        z_channels: channels that the decoder starts from, and the encoder ends with (twice as many in
+            a KL autoencoder), before and after 1x1 convolutions; `latent_channels` by default.
+        image_channels: channels of the images.
+        num_res_blocks: residual blocks a level in the encoder; the decoder has one more.
+        attention_levels: levels with self-attention after each residual block.
+        middle_attention: whether the middle has self-attention.
+        attention_type: "softmax", or "linear" in the number of pixels.
+        dropout: rate in the residual blocks.
+        groups: of the group normalizations.
+        **kwargs: see `keras.Model`.
+
+    Raises:
+        ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown.
+    """
+
+    moments_per_latent = 1
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 128, 256),
+        latent_channels: int = 4,
+        *,
+        z_channels: int | None = None,
+        image_channels: int = 3,
+        num_res_blocks: int = 2,
+        attention_levels: Sequence[int] = (),
+        middle_attention: bool = True,
+        attention_type: AttentionType = "softmax",
+        dropout: float = 0.0,
+        groups: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        self.latent_channels = latent_channels
+        self.z_channels = latent_channels if z_channels is None else z_channels
+        self.image_channels = image_channels
+        self.half_config: Config = {
+            "channels": tuple(channels),
+            "num_res_blocks": num_res_blocks,
+            "attention_levels": tuple(attention_levels),
+            "middle_attention": middle_attention,
+            "attention_type": attention_type,
+            "dropout": dropout,
+            "groups": groups,
+        }
+        self._make_layers()
+        self.build((None, None, None, image_channels))
+
+    def _make_layers(self) -> None:
+        policy, half = self.dtype_policy, {**self.half_config, "dtype": self.dtype_policy}
+        self.encoder = Encoder(
+            out_channels=self.moments_per_latent * self.z_channels, name="encoder", **half
+        )
+        self.to_moments = convolution(self.moment_channels, 1, policy, "to_moments")
+        self.from_latents = convolution(self.z_channels, 1, policy, "from_latents")
+        self.decoder = Decoder(out_channels=self.image_channels, name="decoder", **half)
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds every layer; the constructor has done it."""
+        if self.built:
+            return
+
+        def image(channels: int) -> Shape:
+            return (None, None, None, channels)
+
+        self.encoder.build(image(self.image_channels))
+        self.to_moments.build(image(self.encoder.out_channels))
+        self.from_latents.build(image(self.latent_channels))
+        self.decoder.build(image(self.z_channels))
+        self.built = True
+
+    @property
+    def moment_channels(self) -> int:
+        """Channels of what `moments` gives."""
+        return self.moments_per_latent * self.latent_channels
+
+    @property
+    def downsampling_factor(self) -> int:
+        """How many pixels of the image's side one of the latents' side stands for."""
+        return int(2 ** (len(self.half_config["channels"]) - 1))
+
+    def moments(self, images: Tensor, training: bool = False) -> Tensor:
+        """What describes the distribution of the latents, and is worth caching.
+
+        Args:
+            images: `(batch, height, width, image_channels)`, floats in [-1, 1].
+            training: whether dropout is active.
+
+        Returns:
+            float32 `(batch, height/f, width/f, moment_channels)`.
+        """
+        x = self.encoder(ops.cast(images, self.compute_dtype), training=training)
+        return ops.cast(self.to_moments(x), "float32")
+
+    @abstractmethod
+    def distribution(self, moments: Tensor) -> DiagonalGaussian | PointDistribution:
+        """The distribution of the latents whose moments `moments()` gave."""
+
+    def decode(self, latents: Tensor, training: bool = False) -> Tensor:
+        """Images from latents.
+
+        Args:
+            latents: `(batch, h, w, latent_channels)`, on the scale that `encode` gives.
+            training: whether dropout is active.
+
+        Returns:
+            float32 `(batch, h·f, w·f, image_channels)`, about in [-1, 1].
+        """
+        x = self.from_latents(ops.cast(latents, self.compute_dtype))
+        return ops.cast(self.decoder(x, training=training), "float32")
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            **self.half_config,
+            "latent_channels": self.latent_channels,
+            "z_channels": self.z_channels,
+            "image_channels": self.image_channels,
+        }

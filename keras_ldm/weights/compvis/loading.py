@@ -1,0 +1,206 @@
+"""Opening the original's checkpoints, and writing them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ldm.conditioning import LatentEmbedder
+from keras_ldm.diffusion import NoiseSchedule
+from keras_ldm.files import TensorFile, read_tensors, write_ckpt, write_safetensors
+from keras_ldm.models import Autoencoder
+from keras_ldm.tasks import LatentDiffusion
+from keras_ldm.types import Array
+from keras_ldm.weights.compvis.config import read_config
+from keras_ldm.weights.compvis.diffusion import TARGET, average_names, make_task, task_names
+from keras_ldm.weights.compvis.names import autoencoder_names
+from keras_ldm.weights.compvis.networks import is_autoencoder, make_autoencoder
+from keras_ldm.weights.table import NameTable
+
+_AVERAGES = "model_ema."
+_AVERAGE_STATE = ("model_ema.decay", "model_ema.num_updates")
+# In a checkpoint of the original, and in no network here: what training alone needs (discriminator,
+# perceptual loss), and what follows from the configuration.
+_TRAINING_LOSS = ("loss.", "first_stage_model.loss.")
+_BUFFERS = {
+    *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+    *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+    *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
+    *("posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
+    *("lvlb_weights", "logvar", "scale_factor", "cond_ids"),
+}
+
+
+def load(
+    checkpoint: str | os.PathLike[str],
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    ema: bool = True,
+) -> Any:
+    """Opens a checkpoint of the original latent-diffusion code.
+
+    It is read without PyTorch and without running anything that it names, one tensor at a time.
+
+    Args:
+        checkpoint: a `.ckpt` (or what else `torch.save` wrote) or `.safetensors` file.
+        config: the `config.yaml` that belongs to it, or what it holds; by default the one beside it.
+        ema: whether the model draws with the averaged weights of the U-Net, where the checkpoint has
+            them. Training goes on from the weights themselves in any case.
+
+    Returns:
+        An `AutoencoderKL`, a `VQModel` or a `LatentDiffusion`, as the configuration says.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint or no configuration.
+        ValueError: if the checkpoint is damaged or something else; if the configuration names a model
+            or an option that is not supported; or if a parameter is missing, left over or of another
+            shape.
+
+    Example:
+
+    ```python
+    task = keras_ldm.weights.compvis.load("models/ldm/cin256-v2/model.ckpt")
+    images = task.generate({"class_label": [207, 360]}, guidance_scale=3.0)
+    ```
+    """
+    with read_tensors(checkpoint) as tensors:
+        source = os.fspath(checkpoint)
+        target, options = read_config(_config_beside(Path(checkpoint)) if config is None else config)
+        if is_autoencoder(target):
+            model = make_autoencoder(target, options)
+            table, averages = autoencoder_names(model), NameTable()
+            others = [name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))]
+        elif target == TARGET:
+            has_averages = any(name.startswith(_AVERAGES) for name in tensors)
+            scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else None
+            model = make_task(options, scale, ema)
+            table = task_names(model)
+            averages = average_names(model) if has_averages else NameTable()
+            others = [name for name in tensors if _is_optional(name, model, averages)]
+        else:
+            raise ValueError(
+                f"Expected a configuration of an autoencoder or of {TARGET!r}. Received: {target!r}"
+            )
+        shapes = {name: tensors.shape(name) for name in tensors if name not in set(others)}
+        whole = NameTable()
+        whole.update(table)
+        whole.update(averages)
+        whole.check(shapes, source)
+        table.read_into(tensors)
+        if isinstance(model, LatentDiffusion) and model.ema is not None:
+            model.ema.restart()
+            averages.read_into(tensors)
+            _set_updates(model, tensors)
+    return model
+
+
+def _config_beside(checkpoint: Path) -> Path:
+    candidates = (checkpoint.with_suffix(".yaml"), checkpoint.with_name("config.yaml"))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"Expected the configuration of {str(checkpoint)!r} beside it, as "
+        f"{' or '.join(repr(c.name) for c in candidates)}, or given as `config`. Received: none"
+    )
+
+
+def _is_optional(name: str, task: LatentDiffusion, averages: NameTable) -> bool:
+    if name in _BUFFERS or name in _AVERAGE_STATE or name.startswith(_TRAINING_LOSS):
+        return True
+    if name.startswith(_AVERAGES):
+        return not averages.parameters
+    return name.startswith("cond_stage_model.") and _conditions_on_first_stage(task)
+
+
+def _conditions_on_first_stage(task: LatentDiffusion) -> bool:
+    embedders = {} if task.conditioner is None else task.conditioner.embedders
+    return any(isinstance(embedder, LatentEmbedder) for embedder in embedders.values())
+
+
+def _set_updates(task: LatentDiffusion, tensors: TensorFile) -> None:
+    """The averages' warm-up goes on where the original's stood."""
+    if task.ema is not None and "model_ema.num_updates" in tensors:
+        updates = int(tensors["model_ema.num_updates"])
+        task.ema.updates.assign(updates)
+        task.batches.assign(max(updates, 1))
+
+
+# === Writing ===
+
+
+def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> None:
+    """Writes a model as a checkpoint that the original code opens.
+
+    Its parameters are written under the names that `load` reads, with the schedule's buffers and, where
+    the task keeps one, the average of the U-Net's weights. The configuration is not written: it is
+    that of the checkpoint which the model came from.
+
+    Args:
+        model: an `AutoencoderKL`, a `VQModel` or a `LatentDiffusion`.
+        path: ending in `.ckpt` or `.safetensors`. It is written beside and renamed.
+
+    Raises:
+        ValueError: for another ending or another kind of model.
+    """
+    writers = {".ckpt": write_ckpt, ".safetensors": write_safetensors}
+    suffix = Path(path).suffix
+    if suffix not in writers:
+        raise ValueError(f"Expected a path ending in {sorted(writers)}. Received: {os.fspath(path)!r}")
+    if isinstance(model, LatentDiffusion):
+        tensors = _task_tensors(model)
+    elif isinstance(model, Autoencoder):
+        tensors = autoencoder_names(model).write_from()
+    else:
+        raise ValueError(
+            "Expected an AutoencoderKL, a VQModel or a LatentDiffusion. "
+            f"Received: {type(model).__name__}"
+        )
+    writers[suffix](path, tensors)
+
+
+def _task_tensors(task: LatentDiffusion) -> Iterator[tuple[str, Array]]:
+    yield from _schedule_buffers(task.schedule).items()
+    yield "scale_factor", np.float32(_scale_factor(task))
+    yield from task_names(task).write_from()
+    if _conditions_on_first_stage(task):
+        yield from autoencoder_names(task.autoencoder, "cond_stage_model.").write_from()
+    if task.ema is not None:
+        task._finish_average()
+        yield "model_ema.decay", np.float32(task.ema.max_decay)
+        yield "model_ema.num_updates", np.int32(np.asarray(task.ema.updates))
+        yield from average_names(task).write_from()
+
+
+def _scale_factor(task: LatentDiffusion) -> float:
+    task.latent_space.require_measured()
+    mean, std = (np.asarray(v) for v in (task.latent_space.mean, task.latent_space.std))
+    if mean.any() or np.ptp(std):
+        raise ValueError(
+            "Expected one scale for all channels of the latents, as the original has it. Received: a "
+            "task with a scale and an offset for each (per_channel=True)"
+        )
+    return float(1.0 / std[0])
+
+
+def _schedule_buffers(schedule: NoiseSchedule) -> dict[str, Array]:
+    """What `register_schedule` (ddpm.py) stores, in float64 until the end."""
+    betas, products = schedule.betas, schedule.alphas_cumprod
+    previous = np.append(1.0, products[:-1])
+    variance = betas * (1.0 - previous) / (1.0 - products)
+    buffers = {
+        "betas": betas,
+        "alphas_cumprod": products,
+        "alphas_cumprod_prev": previous,
+        "sqrt_alphas_cumprod": np.sqrt(products),
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(1.0 - products),
+        "log_one_minus_alphas_cumprod": np.log(1.0 - products),
+        "sqrt_recip_alphas_cumprod": np.sqrt(1.0 / products),
+        "sqrt_recipm1_alphas_cumprod": np.sqrt(1.0 / products - 1.0),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": np.log(np.maximum(variance, 1e-20)),
+        "posterior_mean_coef1": betas * np.sqrt(previous) / (1.0 - products),
+        "posterior_mean_coef2": (1.0 - previous) * np.sqrt(1.0 - betas) / (1.0 - products),
+    }
+    return {name: values.astype(np.float32) for name, values in buffers.items()}

@@ -1,0 +1,146 @@
+"""From the original's options to networks."""
+
+from keras_ldm.models import Autoencoder, AutoencoderKL, TransformerTextEncoder, UNet, VQModel
+from keras_ldm.types import Config
+from keras_ldm.weights.compvis.config import Options
+
+_AUTOENCODERS = {
+    "ldm.models.autoencoder.AutoencoderKL": AutoencoderKL,
+    "ldm.models.autoencoder.VQModel": VQModel,
+    "ldm.models.autoencoder.VQModelInterface": VQModel,
+}
+_TRAINING_ONLY = ("ckpt_path", "ignore_keys", "image_key", "lossconfig", "monitor", "scheduler_config")
+
+
+def is_autoencoder(target: str) -> bool:
+    """Whether a target names an autoencoder."""
+    return target in _AUTOENCODERS
+
+
+def make_autoencoder(target: str, options: Options) -> Autoencoder:
+    """An autoencoder with fresh weights.
+
+    Raises:
+        ValueError: for another target, or an option that is not supported.
+    """
+    if target not in _AUTOENCODERS:
+        raise ValueError(f"Expected an autoencoder, {sorted(_AUTOENCODERS)}. Received: {target!r}")
+    options.ignore(*_TRAINING_ONLY)
+    options.only("colorize_nlabels", None)
+    settings: Config = {"latent_channels": options.take("embed_dim")}
+    halves = Options(options.take("ddconfig"), f"{options.where}.ddconfig")
+    is_kl = _AUTOENCODERS[target] is AutoencoderKL
+    halves.only("double_z", True, *([] if is_kl else [False]))
+    if not is_kl:
+        settings["num_codes"] = options.take("n_embed")
+        options.only("remap", None)
+        options.ignore("batch_resize_range", "lr_g_factor", "sane_index_shape", "use_ema")
+    options.finish()
+    return _AUTOENCODERS[target](**settings, **_autoencoder_halves(halves))
+
+
+def _autoencoder_halves(options: Options) -> Config:
+    width, multipliers = options.take("ch"), tuple(options.take("ch_mult", (1, 2, 4, 8)))
+    image_channels = options.take("in_channels")
+    options.only("out_ch", image_channels)
+    for name, supported in (("resamp_with_conv", True), ("give_pre_end", False), ("tanh_out", False)):
+        options.only(name, supported)
+    attention = "linear" if options.take("use_linear_attn", False) else None
+    attention = attention or options.take("attn_type", "vanilla")
+    options.ignore("attn_type")
+    if attention not in ("vanilla", "linear", "none"):
+        raise ValueError(
+            f"Expected `attn_type` 'vanilla', 'linear' or 'none' at {options.where}. "
+            f"Received: {attention!r}"
+        )
+    resolution, attended = options.take("resolution"), set(options.take("attn_resolutions"))
+    levels = [i for i in range(len(multipliers)) if resolution // 2**i in attended]
+    settings: Config = {
+        "channels": tuple(width * multiplier for multiplier in multipliers),
+        "z_channels": options.take("z_channels"),
+        "image_channels": image_channels,
+        "num_res_blocks": options.take("num_res_blocks"),
+        "attention_levels": () if attention == "none" else levels,
+        "middle_attention": attention != "none",
+        "attention_type": "linear" if attention == "linear" else "softmax",
+        "dropout": options.take("dropout", 0.0),
+    }
+    options.finish()
+    return settings
+
+
+# === U-Net ===
+
+
+def make_unet(target: str, options: Options) -> UNet:
+    """A U-Net with fresh weights.
+
+    Raises:
+        ValueError: for another target, or an option that is not supported.
+    """
+    if target != "ldm.modules.diffusionmodules.openaimodel.UNetModel":
+        raise ValueError(
+            "Expected the U-Net 'ldm.modules.diffusionmodules.openaimodel.UNetModel'. "
+            f"Received: {target!r}"
+        )
+    options.ignore("image_size", "use_checkpoint", "use_fp16", "legacy")
+    for name, supported in (
+        ("conv_resample", True),
+        ("dims", 2),
+        ("n_embed", None),
+        ("use_new_attention_order", False),
+    ):
+        options.only(name, supported)
+    width, multipliers = options.take("model_channels"), options.take("channel_mult", (1, 2, 4, 8))
+    attended = set(options.take("attention_resolutions"))
+    num_heads, head_dim = options.take("num_heads", -1), options.take("num_head_channels", -1)
+    if num_heads == head_dim == -1:
+        raise ValueError(
+            f"Expected `num_heads` or `num_head_channels` at {options.where}. Received: none"
+        )
+    options.only("num_heads_upsample", -1, num_heads)
+    if options.take("use_spatial_transformer", False):
+        context_dim = options.take("context_dim")
+    else:
+        context_dim = None
+        options.only("context_dim", None)
+    settings: Config = {
+        "channels": tuple(width * multiplier for multiplier in multipliers),
+        "in_channels": options.take("in_channels"),
+        "out_channels": options.take("out_channels"),
+        "num_res_blocks": options.take("num_res_blocks"),
+        "attention_levels": [i for i in range(len(multipliers)) if 2**i in attended],
+        "context_dim": context_dim,
+        "num_heads": None if head_dim != -1 else num_heads,
+        "head_dim": None if head_dim == -1 else head_dim,
+        "transformer_depth": options.take("transformer_depth", 1),
+        "num_classes": options.take("num_classes", None),
+        "scale_shift": options.take("use_scale_shift_norm", False),
+        "residual_resampling": options.take("resblock_updown", False),
+        "dropout": options.take("dropout", 0),
+    }
+    options.finish()
+    return UNet(**settings)
+
+
+# === Text encoder ===
+
+
+def make_text_encoder(options: Options) -> tuple[TransformerTextEncoder, bool]:
+    """A text encoder with fresh weights, and whether BERT's tokenizer stands in front of it.
+
+    Raises:
+        ValueError: for an option that is not supported.
+    """
+    options.ignore("device")
+    options.only("embedding_dropout", 0.0)
+    encoder = TransformerTextEncoder(
+        options.take("vocab_size", 30522),
+        dim=options.take("n_embed"),
+        num_layers=options.take("n_layer"),
+        max_length=options.take("max_seq_len", 77),
+        unused_logits=True,
+    )
+    uses_tokenizer = bool(options.take("use_tokenizer", True))
+    options.finish()
+    return encoder, uses_tokenizer

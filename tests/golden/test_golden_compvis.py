@@ -1,0 +1,140 @@
+"""Every model of the original's configurations: opened from a checkpoint, it computes the same.
+
+The originals' folders hold `config.yaml`, names and shapes, inputs and outputs; the checkpoint is
+written here from the weights that follow from the names.
+"""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_ldm.files import write_ckpt
+from keras_ldm.models import Autoencoder
+from keras_ldm.weights import compvis
+from tests.golden.original import FOLDER, Original, deviation
+
+AUTOENCODERS = ["kl-f16", "kl-f32", "kl-f4", "kl-f8", "vq-f16", "vq-f4", "vq-f4-noattn", "vq-f8"]
+TASKS = [
+    *("bsr_sr", "cin256-v1", "cin256-v2", "ffhq256", "inpainting_big", "layout2img"),
+    *("lsun_churches256", "semantic_synthesis256", "txt2img-1p4B", "txt2img-1p4B-plms"),
+]
+ON_ALL_BACKENDS = {"kl-f8", "vq-f4", "cin256-v2", "txt2img-1p4B"}
+CONDITIONS = {  # here: over there
+    "class_label": "class",
+    "tokens": "tokens",
+    "segmentation": "segmentation",
+    "low_resolution": "low_res",
+    "masked_image": "masked_image",
+    "mask": "mask",
+}
+
+
+def parameters(names):
+    return [pytest.param(n, marks=[pytest.mark.backend] * (n in ON_ALL_BACKENDS)) for n in names]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Opens one original after the other; the last one is kept."""
+    kept = {}
+
+    def open_one(name):
+        if name not in kept:
+            kept.clear()
+            original = Original(name)
+            path = tmp_path_factory.mktemp(name) / "model.ckpt"
+            write_ckpt(path, original.checkpoint())
+            model = compvis.load(path, FOLDER / name / "config.yaml")
+            path.unlink()
+            kept[name] = original, model
+        return kept[name]
+
+    return open_one
+
+
+@pytest.mark.parametrize("name", parameters(AUTOENCODERS))
+def test_autoencoder(opened, name) -> None:
+    original, model = opened(name)
+    assert isinstance(model, Autoencoder)
+    encoded = model.encode(original["x"])
+    if name.startswith("kl"):
+        assert deviation(encoded.mean, original["mean"]) < 1e-4
+        assert deviation(encoded.logvar, original["logvar"]) < 1e-4
+        assert deviation(encoded.kl(), original["kl"]) < 1e-4
+        decoded = model.decode(encoded.mode())
+    else:
+        assert deviation(encoded, original["pre_quant"]) < 1e-4
+        quantized, indices, loss = model.quantize(encoded)
+        assert deviation(quantized, original["quantized"]) < 1e-4
+        np.testing.assert_array_equal(np.ravel(ops.convert_to_numpy(indices)), original["indices"])
+        assert float(loss) == pytest.approx(float(original["codebook_loss"]), rel=1e-4, abs=1e-6)
+        decoded = model.decode(encoded, quantize=True)
+        assert deviation(model.decode(quantized, quantize=False), original["reconstruction"]) < 1e-4
+    assert deviation(decoded, original["reconstruction"]) < 1e-4
+
+
+def conditions(original, prefix="cond_in_"):
+    return {
+        ours: original[prefix + theirs]
+        for ours, theirs in CONDITIONS.items()
+        if prefix + theirs in original.arrays
+    }
+
+
+@pytest.mark.parametrize("name", parameters(TASKS))
+def test_condition(opened, name) -> None:
+    original, task = opened(name)
+    raw = conditions(original)
+    assert bool(raw) == (task.conditioner is not None)
+    if raw:
+        arrays = task.conditioner.preprocess(raw)
+        (embedded,) = task.conditioner(arrays).values()
+        assert deviation(embedded, original["cond_out"]) < 1e-4
+
+
+@pytest.mark.parametrize("name", parameters(TASKS))
+def test_epsilon(opened, name) -> None:
+    original, task = opened(name)
+    epsilon = task.predict_epsilon(original["x"], original["t"], conditions(original))
+    assert deviation(epsilon, original["eps"]) < 1e-4
+
+
+@pytest.mark.parametrize("name", parameters(TASKS))
+def test_schedule(opened, name) -> None:
+    original, task = opened(name)
+    assert deviation(task.schedule.alphas_cumprod, original["alphas_cumprod"]) < 1e-6
+
+
+@pytest.mark.parametrize("name", parameters(TASKS))
+def test_training_loss(opened, name) -> None:
+    original, task = opened(name)
+    raw = conditions(original)
+    arrays = {} if not raw else task.conditioner.preprocess(raw)
+    tensors = {key: ops.convert_to_tensor(value) for key, value in arrays.items()}
+    x0, t, noise = (ops.convert_to_tensor(original[key]) for key in ("x0", "t", "noise"))
+    predicted = task.predict_noised(x0, t, noise, tensors)
+    assert deviation(task.compute_loss(y_pred=predicted), original["training_loss"]) < 1e-4
+
+
+@pytest.mark.parametrize("name", parameters(TASKS))
+def test_samples(opened, name) -> None:
+    original, task = opened(name)
+    raw, negative = conditions(original), conditions(original, "cond_in_null_")
+    scale = float(original["guidance_scale"])
+    count = len(original["x"])
+    latents = task.generate(
+        raw or None,
+        negative_conditions={k: np.resize(v, (count, *v.shape[1:])) for k, v in negative.items()}
+        if scale != 1.0
+        else None,
+        num_steps=int(original["steps"]),
+        guidance_scale=scale,
+        sampler="plms" if name.endswith("plms") else "ddim",
+        initial_latents=original["x"],
+        output="latents",
+        progress=False,
+    )
+    assert deviation(latents, original["sampled"]) < 1e-3
+    images = task.decode_latents(np.ascontiguousarray(original["sampled"]))
+    step = images.shape[1] // original["decoded"].shape[1]
+    assert deviation(images[:, ::step, ::step], original["decoded"]) < 1e-3
