@@ -16,7 +16,9 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     keras.utils.set_random_seed(0)
     encoder = TransformerTextEncoder(dim=8, num_layers=1, max_length=6, num_heads=2, head_dim=4)
-    task = TextToImage(TinyAutoencoder(), TinyUNet(context_dim=8), encoder, image_size=16)
+    task = TextToImage(
+        TinyAutoencoder(), TinyUNet(context_dim=8), encoder, image_size=16, latent_scale=1.0
+    )
     task.save(folder / "text.keras")
     autoencoder_task().save(folder / "autoencoder.keras")
     (folder / "broken.keras").write_bytes((folder / "text.keras").read_bytes()[:5000])
