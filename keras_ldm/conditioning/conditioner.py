@@ -44,10 +44,13 @@ class Conditioner(keras.layers.Layer):
         Raises:
             ValueError: if one is missing, or its embedder refuses it.
         """
-        missing = [name for name in self.embedders if name not in batch]
-        if missing:
-            raise ValueError(f"Expected the conditions {missing}. Received: {sorted(batch)}")
-        return {name: e.preprocess(batch[name]) for name, e in self.embedders.items()}
+        arrays = {}
+        for name, embedder in self.embedders.items():
+            keys = [key for key in (name, *embedder.other_names) if key in batch]
+            if not keys:
+                raise ValueError(f"Expected the condition {name!r}. Received: {sorted(batch)}")
+            arrays[name] = embedder.preprocess(batch[keys[0]])
+        return arrays
 
     def null(self, batch_size: int) -> dict[str, Array]:
         """Arrays that stand for no condition."""

@@ -23,9 +23,14 @@ class Embedder(keras.layers.Layer):
         seed: of that dropout.
         **kwargs: see `keras.layers.Layer`.
 
+    Attributes:
+        other_names: of the batch's entry, beside the name that the `Conditioner` gives the embedder.
+
     Raises:
         ValueError: for a dropout outside [0, 1).
     """
+
+    other_names: tuple[str, ...] = ()
 
     def __init__(self, *, dropout: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})

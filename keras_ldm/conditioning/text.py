@@ -44,6 +44,8 @@ class TextEmbedder(Embedder):
             the wrong length.
     """
 
+    other_names = ("tokens",)
+
     def __init__(
         self,
         encoder: keras.Model,

@@ -289,9 +289,6 @@ class LatentDiffusion(Task):
 
         Returns:
             float32, shaped like the latents.
-
-        Raises:
-            ValueError: for conditions that are missing, or that their embedders refuse.
         """
         self._finish_average()
         arrays = {} if self.conditioner is None else self.conditioner.preprocess(conditions or {})

@@ -38,6 +38,7 @@ class Original:
         folder = FOLDER / name
         state = json.loads((folder / "state_dict.json").read_text("utf-8"))
         self.shapes: dict[str, list[int]] = state["parameters"]
+        self.buffers: dict[str, list[int]] = state["buffers"]
         self.has_ema = bool(state["ema"])
         self._path = folder / "golden.npz"
 
@@ -68,18 +69,6 @@ class Original:
             state["model_ema.decay"] = np.float32(0.9999)
             state["model_ema.num_updates"] = np.int32(1)
         return state
-
-    def weights(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """The weights whose names start with `prefix`, which is cut off.
-
-        The U-Net's are their averages where the model has them, since the outputs were made with them.
-        """
-        factor = _EMA_FACTOR if self.has_ema and prefix.startswith("model.") else np.float32(1.0)
-        return {
-            name.removeprefix(prefix): factor * pseudo_random(name, tuple(shape))
-            for name, shape in self.shapes.items()
-            if name.startswith(prefix)
-        }
 
 
 def deviation(actual, expected) -> float:

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ldm.files import write_ckpt
 from keras_ldm.models import Autoencoder
+from keras_ldm.samplers.grids import uniform_timesteps_grid
 from keras_ldm.weights import compvis
 from tests.golden.original import FOLDER, Original, deviation
 
@@ -18,7 +19,7 @@ TASKS = [
     *("bsr_sr", "cin256-v1", "cin256-v2", "ffhq256", "inpainting_big", "layout2img"),
     *("lsun_churches256", "semantic_synthesis256", "txt2img-1p4B", "txt2img-1p4B-plms"),
 ]
-ON_ALL_BACKENDS = {"kl-f8", "vq-f4", "cin256-v2", "txt2img-1p4B"}
+ON_ALL_BACKENDS = {"kl-f8", "vq-f4", "cin256-v2", "txt2img-1p4B", "ffhq256"}
 CONDITIONS = {  # here: over there
     "class_label": "class",
     "tokens": "tokens",
@@ -103,6 +104,8 @@ def test_epsilon(opened, name) -> None:
 def test_schedule(opened, name) -> None:
     original, task = opened(name)
     assert deviation(task.schedule.alphas_cumprod, original["alphas_cumprod"]) < 1e-6
+    timesteps = uniform_timesteps_grid(task.schedule, int(original["steps"]))
+    np.testing.assert_array_equal(timesteps, original["timesteps"])
 
 
 @pytest.mark.parametrize("name", parameters(TASKS))

@@ -88,10 +88,8 @@ def load(
         whole.update(averages)
         whole.check(shapes, source)
         table.read_into(tensors)
-        if isinstance(model, LatentDiffusion) and model.ema is not None:
-            model.ema.restart()
-            averages.read_into(tensors)
-            _set_updates(model, tensors)
+        if isinstance(model, LatentDiffusion):
+            _read_averages(model, averages, tensors)
     return model
 
 
@@ -119,12 +117,16 @@ def _conditions_on_first_stage(task: LatentDiffusion) -> bool:
     return any(isinstance(embedder, LatentEmbedder) for embedder in embedders.values())
 
 
-def _set_updates(task: LatentDiffusion, tensors: TensorFile) -> None:
-    """The averages' warm-up goes on where the original's stood."""
-    if task.ema is not None and "model_ema.num_updates" in tensors:
-        updates = int(tensors["model_ema.num_updates"])
+def _read_averages(task: LatentDiffusion, averages: NameTable, tensors: TensorFile) -> None:
+    """The U-Net's averages, whose warm-up goes on where the original's stood; others are copies."""
+    if task.ema is None:
+        return
+    task.ema.restart()
+    if averages.parameters:
+        averages.read_into(tensors)
+        updates = int(tensors["model_ema.num_updates"]) if "model_ema.num_updates" in tensors else 0
         task.ema.updates.assign(updates)
-        task.batches.assign(max(updates, 1))
+        task.batches.assign(max(updates, 1))  # with none, the averages would start anew
 
 
 # === Writing ===

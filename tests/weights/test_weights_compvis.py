@@ -1,0 +1,278 @@
+"""Opening and writing the original's checkpoints: what is strict, what is optional, what comes back."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from keras import ops
+
+from keras_ldm.files import read_tensors, write_ckpt, write_safetensors
+from keras_ldm.models import AutoencoderKL, VQModel
+from keras_ldm.tasks import LatentDiffusion
+from keras_ldm.weights import compvis
+from tests.golden.original import FOLDER, Original, deviation
+
+AUTOENCODER, TASK = "kl-f4", "cin256-v2"
+
+
+def config_of(name):
+    return yaml.safe_load((FOLDER / name / "config.yaml").read_text("utf-8"))
+
+
+def write(folder, name=AUTOENCODER, state=None):
+    """A checkpoint with its configuration beside it."""
+    path = folder / "model.ckpt"
+    write_ckpt(path, Original(name).checkpoint() if state is None else state)
+    shutil.copy(FOLDER / name / "config.yaml", folder / "config.yaml")
+    return path
+
+
+# === Opening ===
+
+
+@pytest.mark.backend
+def test_configuration_beside_the_checkpoint(tmp_path) -> None:
+    model = compvis.load(write(tmp_path))
+    assert isinstance(model, AutoencoderKL)
+    original = Original(AUTOENCODER)
+    assert deviation(model.encode(original["x"]).mean, original["mean"]) < 1e-4
+    (tmp_path / "config.yaml").rename(tmp_path / "model.yaml")
+    assert isinstance(compvis.load(tmp_path / "model.ckpt"), AutoencoderKL)
+    (tmp_path / "model.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"'model.yaml' or 'config.yaml'"):
+        compvis.load(tmp_path / "model.ckpt")
+    with pytest.raises(FileNotFoundError, match="nothing.yaml"):
+        compvis.load(tmp_path / "model.ckpt", tmp_path / "nothing.yaml")
+    with pytest.raises(FileNotFoundError, match="absent.ckpt"):
+        compvis.load(tmp_path / "absent.ckpt", config_of(AUTOENCODER))
+
+
+def test_safetensors_and_configuration_as_a_dictionary(tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, Original("vq-f4").checkpoint())
+    model = compvis.load(path, config_of("vq-f4"))
+    assert isinstance(model, VQModel)
+    original = Original("vq-f4")
+    assert deviation(model.encode(original["x"]), original["pre_quant"]) < 1e-4
+
+
+def test_half_precision_becomes_float32(tmp_path) -> None:
+    state = {k: v.astype(np.float16) for k, v in Original(AUTOENCODER).checkpoint().items()}
+    model = compvis.load(write(tmp_path, state=state))
+    assert {v.dtype for v in model.variables} == {"float32"}
+    original = Original(AUTOENCODER)
+    assert deviation(model.encode(original["x"]).mean, original["mean"]) < 1e-2
+
+
+def test_averages_or_the_weights_themselves(tmp_path) -> None:
+    original = Original("ffhq256")
+    path = write(tmp_path, "ffhq256")
+    averaged, plain = compvis.load(path), compvis.load(path, ema=False)
+    assert averaged.ema is not None
+    assert plain.ema is None
+    # The averages are 0.9 times the weights here, and both models train from the weights.
+    for a, b in zip(averaged.unet.variables, plain.unet.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+    for variable, average in averaged.ema.pairs():
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(average), 0.9 * ops.convert_to_numpy(variable), rtol=1e-6, atol=1e-8
+        )
+    assert int(averaged.ema.updates) == 1
+    arguments = original["x"], original["t"]
+    assert deviation(averaged.predict_epsilon(*arguments), original["eps"]) < 1e-4
+    assert deviation(plain.predict_epsilon(*arguments), original["eps"]) > 1e-2
+    with pytest.raises(ValueError, match=r"missing from it: model_ema\.diffusion_model"):
+        state = original.checkpoint()
+        del state["model_ema.diffusion_modeltime_embed0weight"]
+        compvis.load(write(tmp_path, "ffhq256", state))
+
+
+def test_scale_factor_of_the_checkpoint_comes_first(tmp_path) -> None:
+    state = {**Original("ffhq256").checkpoint(), "scale_factor": np.float32(0.25)}
+    task = compvis.load(write(tmp_path, "ffhq256", state))
+    np.testing.assert_allclose(ops.convert_to_numpy(task.latent_space.std), 4.0)
+
+
+def test_what_training_alone_needs_is_left_out(tmp_path) -> None:
+    state = Original(AUTOENCODER).checkpoint()
+    state["loss.discriminator.main.0.weight"] = np.ones((2, 2), np.float32)
+    assert isinstance(compvis.load(write(tmp_path, state=state)), AutoencoderKL)
+
+
+# === Strict ===
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda s: s.pop("encoder.conv_in.weight"), r"1 missing from it: encoder\.conv_in\.weight"),
+        (lambda s: s.update(extra=np.ones(2, np.float32)), r"1 not in the model: extra"),
+        (
+            lambda s: s.update({"quant_conv.bias": np.ones(7, np.float32)}),
+            r"1 of another shape: quant_conv\.bias \(7,\) for \(6,\)",
+        ),
+        (
+            lambda s: [s.pop(k) for k in [*s] if k.startswith("decoder.mid")],
+            r"24 missing from it: .* and 16 more",
+        ),
+    ],
+)
+def test_parameters_must_be_the_models(tmp_path, change, match) -> None:
+    state = Original(AUTOENCODER).checkpoint()
+    change(state)
+    with pytest.raises(ValueError, match=match):
+        compvis.load(write(tmp_path, state=state))
+
+
+def changed(name, path, value):
+    config = config_of(name)
+    place = config["model"]
+    *folders, last = path.split(".")
+    for folder in folders:
+        place = place[folder]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+LDM = "params.cond_stage_config"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "match"),
+    [
+        (AUTOENCODER, "target", "ldm.models.Other", "Expected a configuration of.*'ldm.models.Other'"),
+        (AUTOENCODER, "params.embed_dim", None, "the option 'embed_dim' at"),
+        (AUTOENCODER, "params.ddconfig.novelty", 3, r"known at .*ddconfig.*\['novelty'\]"),
+        (AUTOENCODER, "params.ddconfig.tanh_out", True, "'tanh_out'.*to be False.*not supported"),
+        (AUTOENCODER, "params.ddconfig.attn_type", "flash", "'vanilla', 'linear' or 'none'.*'flash'"),
+        (AUTOENCODER, "params.ddconfig", 3, "options by name.*int"),
+        (TASK, "params.beta_schedule", "sqrt", "'linear', 'sqrt_linear' or 'cosine'.*'sqrt'"),
+        (TASK, "params.parameterization", "mu", r"\['eps', 'x0'\].*'mu'"),
+        (TASK, "params.conditioning_key", "adm", "'concat' or 'crossattn'.*'adm'"),
+        (TASK, "params.learn_logvar", True, "'learn_logvar'.*not supported"),
+        (TASK, f"{LDM}.target", "ldm.modules.Clip", "a condition encoder among.*'ldm.modules.Clip'"),
+        (TASK, "params.unet_config.target", "other.UNet", "Expected the U-Net.*'other.UNet'"),
+        (TASK, "params.unet_config.params.num_heads", None, "`num_heads` or `num_head_channels`"),
+        (TASK, "params.unet_config.params.dims", 3, "'dims'.*to be 2.*not supported"),
+        (TASK, "params.first_stage_config.target", "x.VAE", "Expected an autoencoder.*'x.VAE'"),
+    ],
+)
+def test_configuration_must_be_supported(tmp_path, name, path, value, match) -> None:
+    checkpoint = tmp_path / "model.ckpt"
+    write_ckpt(checkpoint, {"a": np.ones(1, np.float32)})
+    with pytest.raises(ValueError, match=match):
+        compvis.load(checkpoint, changed(name, path, value))
+
+
+@pytest.mark.parametrize("text", ["- 1", "model: 3", "model: [", "\x00", "other: {}"])
+def test_configuration_must_describe_a_model(tmp_path, text) -> None:
+    checkpoint, config = tmp_path / "model.ckpt", tmp_path / "config.yaml"
+    write_ckpt(checkpoint, {"a": np.ones(1, np.float32)})
+    config.write_text(text)
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        compvis.load(checkpoint)
+
+
+def test_configuration_runs_nothing(tmp_path) -> None:
+    checkpoint, config = tmp_path / "model.ckpt", tmp_path / "config.yaml"
+    write_ckpt(checkpoint, {"a": np.ones(1, np.float32)})
+    config.write_text(f"model: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
+    with pytest.raises(ValueError, match="a configuration in YAML"):
+        compvis.load(checkpoint)
+    assert not (tmp_path / "made").exists()
+
+
+def test_damaged_checkpoint(tmp_path) -> None:
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"model\.ckpt"):
+        compvis.load(path)
+
+
+# === Writing ===
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize("name", ["kl-f8", "vq-f4", "inpainting_big", "txt2img-1p4B"])
+def test_written_as_it_was_read(tmp_path, name, suffix) -> None:
+    path = write(tmp_path, name)
+    model = compvis.load(path)
+    written = tmp_path / f"written{suffix}"
+    compvis.save(model, written)
+    with read_tensors(path) as before, read_tensors(written) as after:
+        assert set(before) <= set(after)
+        for key in before:
+            assert before.shape(key) == after.shape(key)
+            np.testing.assert_array_equal(before[key], after[key].astype(before[key].dtype), key)
+        optional = {key for key in after if "." not in key or key.startswith("cond_stage_model.")}
+        assert set(after) - set(before) <= optional
+    again = compvis.load(written, config_of(name))
+    assert type(again) is type(model)
+    for a, b in zip(model.variables, again.variables, strict=True):
+        if "seed" not in a.path:
+            np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+
+
+def test_buffers_of_the_schedule(tmp_path) -> None:
+    """As the original computes them, which the originals' folders name."""
+    task = compvis.load(write(tmp_path, "lsun_churches256"))
+    compvis.save(task, tmp_path / "written.ckpt")
+    with read_tensors(tmp_path / "written.ckpt") as tensors:
+        original = Original("lsun_churches256")
+        assert set(original.buffers) <= set(tensors)
+        assert all(tensors.shape(name) == tuple(shape) for name, shape in original.buffers.items())
+        products = original["alphas_cumprod"].astype(np.float64)
+        np.testing.assert_allclose(tensors["alphas_cumprod"], products, rtol=1e-6)
+        np.testing.assert_allclose(tensors["sqrt_recipm1_alphas_cumprod"] ** 2, 1 / products - 1, 1e-5)
+        x0, x1 = (tensors[f"posterior_mean_coef{i}"].astype(np.float64) for i in (1, 2))
+        before = np.append(1.0, products[:-1])
+        # The posterior's mean of a signal without noise is that signal, one step less noisy.
+        np.testing.assert_allclose(x0 + x1 * np.sqrt(products), np.sqrt(before), rtol=1e-5)
+
+
+def test_only_what_the_original_has_is_written(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"\['.ckpt', '.safetensors'\].*model.h5"):
+        compvis.save(compvis.load(write(tmp_path)), tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="Expected an AutoencoderKL.*Sequential"):
+        compvis.save(keras.Sequential(), tmp_path / "model.ckpt")
+
+
+# === Use ===
+
+
+def test_opened_model_trains_and_is_saved(tmp_path) -> None:
+    task = compvis.load(write(tmp_path, TASK))
+    assert isinstance(task, LatentDiffusion)
+    task.compile(keras.optimizers.SGD(1e-3))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    data = {"image": images, "class_label": np.array([1, 2])}
+    before = [ops.convert_to_numpy(v).copy() for v in task.unet.trainable_variables]
+    assert np.isfinite(task.fit(data, batch_size=2, verbose=0).history["loss"]).all()
+    after = [ops.convert_to_numpy(v) for v in task.unet.trainable_variables]
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    task.save(tmp_path / "task.keras")
+    loaded = keras.saving.load_model(tmp_path / "task.keras")
+    arguments = {"num_steps": 2, "seed": 0, "progress": False, "image_size": 32}
+    drawn = task.generate({"class_label": [3]}, **arguments)
+    np.testing.assert_array_equal(loaded.generate({"class_label": [3]}, **arguments), drawn)
+    compvis.save(task, tmp_path / "tuned.ckpt")
+    tuned = compvis.load(tmp_path / "tuned.ckpt", config_of(TASK))
+    np.testing.assert_array_equal(tuned.generate({"class_label": [3]}, **arguments), drawn)
+
+
+def test_shared_first_stage_stays_shared(tmp_path) -> None:
+    task = compvis.load(write(tmp_path, "inpainting_big"))
+    task.save(tmp_path / "task.keras")
+    loaded = keras.saving.load_model(tmp_path / "task.keras")
+    assert loaded.conditioner.embedders["masked_image"].autoencoder is loaded.autoencoder
+    original = Original("inpainting_big")
+    conditions = {"masked_image": original["cond_in_masked_image"], "mask": original["cond_in_mask"]}
+    for model in (task, loaded):
+        epsilon = model.predict_epsilon(original["x"], original["t"], conditions)
+        assert deviation(epsilon, original["eps"]) < 1e-4
