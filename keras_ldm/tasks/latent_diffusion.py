@@ -298,9 +298,8 @@ class LatentDiffusion(Task):
             rates[times].astype(np.float32)[:, None, None, None]
             for rates in (self.schedule.signal_rates, self.schedule.noise_rates)
         )
-        return np.asarray(
-            get_parameterization(self.parameterization).to_epsilon(output, x, signal, spread)
-        )
+        to_epsilon = get_parameterization(self.parameterization).to_epsilon
+        return np.asarray(to_epsilon(output, x, signal, spread))
 
     def generate(
         self,

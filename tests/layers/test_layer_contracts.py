@@ -25,6 +25,12 @@ CASES = {
         lambda: layers.ResidualBlock(12, embedding_dim=12, groups=4, zero_init=True),
         [IMAGE, EMBEDDING],
     ),
+    "residual_scale_shift_down": (
+        lambda: layers.ResidualBlock(12, embedding_dim=12, scale_shift=True, resample="down", groups=4),
+        [IMAGE, EMBEDDING],
+    ),
+    "residual_up": (lambda: layers.ResidualBlock(8, resample="up", groups=4), [IMAGE]),
+    "linear_spatial_attention": (lambda: layers.LinearSpatialAttention(), [IMAGE]),
     "cross_attention_self": (lambda: layers.CrossAttention(2, 3), [TOKENS]),
     "cross_attention": (lambda: layers.CrossAttention(2, 3, 0.3, 4), [TOKENS, CONTEXT]),
     "geglu": (lambda: layers.GEGLU(5), [TOKENS]),

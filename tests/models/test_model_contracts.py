@@ -15,6 +15,7 @@ TOKEN_IDS = np.random.default_rng(0).integers(0, 20, (2, 5)).astype("int32")
 LATENTS = {"latents": array(2, 4, 6, 2), "timesteps": np.array([7.0, 950.0], "float32")}
 CONTEXT = {"context": array(2, 3, 5, seed=1)}
 VECTOR = {"vector": array(2, 7, seed=2)}
+CLASS_LABEL = {"class_label": np.array([0, 2], "int32")}
 CONCAT = {"concat": array(2, 4, 6, 1, seed=3)}
 
 SMALL_AUTOENCODER = {"latent_channels": 2, "num_res_blocks": 1, "groups": 2}
@@ -29,6 +30,20 @@ def test_autoencoder_keeps_the_contract(tmp_path: Path) -> None:
         tmp_path,
         mixed_dtype="float32",
         without_gradient=["to_key/bias"],
+    )
+
+
+def test_vq_model_keeps_the_contract(tmp_path: Path) -> None:
+    # Nothing of the output depends on the codebook but through the choice of its entries.
+    check_contract(
+        lambda: models.VQModel(
+            (4, 6), num_codes=5, z_channels=3, attention_type="linear", **SMALL_AUTOENCODER
+        ),
+        [IMAGES],
+        tmp_path,
+        mixed_dtype="float32",
+        mixed_tolerance=0.5,
+        without_gradient=["codebook"],
     )
 
 
@@ -55,8 +70,14 @@ def _check_unet(options: dict[str, Any], inputs: dict[str, Any], folder: Path) -
 
 @pytest.mark.backend
 def test_unet_with_all_conditions_keeps_the_contract(tmp_path: Path) -> None:
-    options = {"in_channels": 3, "context_dim": 5, "vector_dim": 7, "num_heads": 2}
-    _check_unet({"channels": (4,), **options}, {**CONTEXT, **VECTOR, **CONCAT}, tmp_path)
+    options = {"in_channels": 3, "context_dim": 5, "vector_dim": 7, "num_classes": 3, "num_heads": 2}
+    conditions = {**CONTEXT, **VECTOR, **CONCAT, **CLASS_LABEL}
+    _check_unet({"channels": (4,), **options}, conditions, tmp_path)
+
+
+def test_unet_with_residual_resampling_keeps_the_contract(tmp_path: Path) -> None:
+    options = {"attention_levels": (), "scale_shift": True, "residual_resampling": True}
+    _check_unet({"channels": (4, 6), "num_heads": 2, **options}, {}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Vector quantization against its equations, written out."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_ldm.backend import compile_function, values_of
+from keras_ldm.layers import VectorQuantizer
+from tests.contract import array, numpy
+
+pytestmark = pytest.mark.backend
+
+Z = array(2, 3, 4, 5)
+CODES = array(7, 5, seed=1)
+
+
+def quantizer(**kwargs) -> VectorQuantizer:
+    layer = VectorQuantizer(7, **kwargs)
+    layer.build((None, None, None, 5))
+    layer.codebook.assign(CODES)
+    return layer
+
+
+def test_nearest_codes() -> None:
+    latents, indices, _ = quantizer()(Z)
+    nearest = np.argmin(((Z[..., None, :] - CODES) ** 2).sum(-1), axis=-1)
+    np.testing.assert_array_equal(numpy(indices), nearest)
+    np.testing.assert_allclose(numpy(latents), CODES[nearest], atol=1e-6)
+    assert len(np.unique(nearest)) > 3
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_loss(legacy) -> None:
+    layer = quantizer(beta=0.3, legacy=legacy)
+    nearest = CODES[numpy(layer(Z).indices).astype(int)]
+    assert float(layer(Z).codebook_loss) == pytest.approx(1.3 * ((Z - nearest) ** 2).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_each_side_is_pulled_by_its_term(legacy) -> None:
+    """By finite differences: moved codes or moved latents, the other side held."""
+    layer = quantizer(beta=0.3, legacy=legacy)
+    z = keras.Variable(Z)
+    before = float(layer(z).codebook_loss)
+    gradients = _gradients(layer, z)
+    nearest = CODES[numpy(layer(Z).indices).astype(int)]
+    to_latents, to_codes = (1.0, 0.3) if legacy else (0.3, 1.0)
+    np.testing.assert_allclose(
+        gradients["z"], to_latents * 2 * (Z - nearest) / Z.size, rtol=1e-4, atol=1e-7
+    )
+    expected = np.zeros_like(CODES)
+    np.add.at(expected, numpy(layer(Z).indices).astype(int), to_codes * 2 * (nearest - Z) / Z.size)
+    np.testing.assert_allclose(gradients["codes"], expected, rtol=1e-4, atol=1e-7)
+    assert before > 0
+
+
+def test_gradient_passes_straight_through() -> None:
+    weights = array(*Z.shape, seed=3)
+
+    class Straight(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.z = self.add_weight(shape=Z.shape, name="z")
+            self.quantizer = quantizer()
+            self.built = True
+
+        def call(self, inputs, training=False):
+            return self.quantizer(self.z).latents
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.sum(y_pred * weights)
+
+    model = Straight()
+    model.z.assign(Z)
+    model.compile(keras.optimizers.SGD(1.0))
+    model.fit(np.zeros((1, 1)), verbose=0)
+    np.testing.assert_allclose(Z - numpy(model.z), weights, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(numpy(model.quantizer.codebook), CODES)
+
+
+def _gradients(layer, z) -> dict[str, np.ndarray]:
+    """What one step of gradient descent takes away."""
+
+    class Loss(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.z = self.add_weight(shape=Z.shape, name="z")
+            self.quantizer = layer
+            self.built = True
+
+        def call(self, inputs, training=False):
+            return self.quantizer(self.z).codebook_loss
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return y_pred
+
+    model = Loss()
+    model.z.assign(z)
+    model.compile(keras.optimizers.SGD(1.0))
+    model.fit(np.zeros((1, 1)), verbose=0)
+    result = {"z": Z - numpy(model.z), "codes": CODES - numpy(layer.codebook)}
+    layer.codebook.assign(CODES)
+    return result
+
+
+def test_compiled() -> None:
+    layer = quantizer()
+    compiled = compile_function(lambda z: tuple(layer(z)), layer.variables)
+    for a, b in zip(
+        compiled(values_of(layer.variables), ops.convert_to_tensor(Z)), layer(Z), strict=True
+    ):
+        np.testing.assert_allclose(numpy(a), numpy(b), atol=1e-5)
+
+
+def test_bad_number_of_codes() -> None:
+    with pytest.raises(ValueError, match="`num_codes` >= 1. Received: 0"):
+        VectorQuantizer(0)
