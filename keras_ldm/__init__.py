@@ -3,6 +3,7 @@
 from keras_ldm import conditioning as conditioning
 from keras_ldm import data as data
 from keras_ldm import diffusion as diffusion
+from keras_ldm import files as files
 from keras_ldm import layers as layers
 from keras_ldm import metrics as metrics
 from keras_ldm import models as models

@@ -143,7 +143,7 @@ def test_public_names(name: str) -> None:
 
 def test_the_package_gives_its_subpackages() -> None:
     assert not public(keras_ldm)
-    assert all(hasattr(keras_ldm, name) for name in NAMES if "." not in name and name != "files")
+    assert all(hasattr(keras_ldm, name) for name in NAMES if "." not in name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -168,7 +168,8 @@ _RUNS = {
     "socket.connect",
     "subprocess.Popen",
 }
-codecs.lookup("cp437")  # which zipfile needs, and Python imports when it is first needed
+for codec in ("cp437", "raw-unicode-escape"):  # which Python imports when they are first needed
+    codecs.lookup(codec)
 _seen: list[str] = []
 _watching = False
 

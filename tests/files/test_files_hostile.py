@@ -519,10 +519,9 @@ def test_a_storage_beyond_the_end(tmp_path: Path) -> None:
 def test_a_compressed_storage_that_is_shorter_than_it_says(tmp_path: Path) -> None:
     value = dictionary({"w": tensor("FloatStorage", 8, (8,))})
     path = zipped(tmp_path / "a.ckpt", value, compression=zipfile.ZIP_DEFLATED)
-    with (
-        read_tensors(patched(path, "archive/data/0", size=32)) as tensors,
-        pytest.raises(ValueError, match=r"tensor 'w' in the file. Received: .*'archive/data/0'|damaged"),
-    ):
+    reason = "tensor 'w' in .*'archive/data/0' is truncated"
+    patched(path, "archive/data/0", size=32)
+    with read_tensors(path) as tensors, pytest.raises(ValueError, match=reason):
         tensors["w"]
 
 

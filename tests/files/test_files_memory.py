@@ -64,7 +64,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 4 * 4 * SIZE  # this one, the last one, and the map of this one
+    # Three tensors: this one, its map, and the last one; with room for what else a process takes.
+    assert int(done.stdout) * unit < 8 * 4 * SIZE
 
 
 def test_names_of_many_tensors_come_fast(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from keras_ldm.files import read_tensors, write_ckpt, write_safetensors
 
 pytestmark = pytest.mark.parity
 
-torch = pytest.importorskip("torch")
 
 
 def bits(tensor: Any) -> bytes:
