@@ -53,9 +53,7 @@ def small_text_to_image(autoencoder: AutoencoderKL | None = None) -> TextToImage
             num_heads=None,
             head_dim=32,
         ),
-        TransformerTextEncoder(
-            dim=128, num_layers=1, max_length=24, num_heads=4, head_dim=32, embedding_dim=32
-        ),
+        TransformerTextEncoder(dim=128, num_layers=1, max_length=24, num_heads=4, head_dim=32),
         schedule=linear_schedule(),
         parameterization="v",
         timesteps="stratified",

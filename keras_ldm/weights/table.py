@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_ldm.types import Array
 
-_SHOWN = 8  # names in a message
+_SHOWN = 20  # names in a message
 
 
 @dataclass(frozen=True)

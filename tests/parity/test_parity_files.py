@@ -14,7 +14,6 @@ from keras_ldm.files import read_tensors, write_ckpt, write_safetensors
 pytestmark = pytest.mark.parity
 
 
-
 def bits(tensor: Any) -> bytes:
     flat = tensor.detach().contiguous().flatten()
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

@@ -115,7 +115,7 @@ def test_what_training_alone_needs_is_left_out(tmp_path) -> None:
         ),
         (
             lambda s: [s.pop(k) for k in [*s] if k.startswith("decoder.mid")],
-            r"24 missing from it: .* and 16 more",
+            r"26 missing from it: .* and 6 more",
         ),
     ],
 )

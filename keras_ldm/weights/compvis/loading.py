@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_ldm.conditioning import LatentEmbedder
 from keras_ldm.diffusion import NoiseSchedule
@@ -164,20 +165,20 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
 
 def _task_tensors(task: LatentDiffusion) -> Iterator[tuple[str, Array]]:
     yield from _schedule_buffers(task.schedule).items()
-    yield "scale_factor", np.float32(_scale_factor(task))
+    yield "scale_factor", np.asarray(_scale_factor(task), np.float32)
     yield from task_names(task).write_from()
     if _conditions_on_first_stage(task):
         yield from autoencoder_names(task.autoencoder, "cond_stage_model.").write_from()
     if task.ema is not None:
         task._finish_average()
-        yield "model_ema.decay", np.float32(task.ema.max_decay)
-        yield "model_ema.num_updates", np.int32(np.asarray(task.ema.updates))
+        yield "model_ema.decay", np.asarray(task.ema.max_decay, np.float32)
+        yield "model_ema.num_updates", ops.convert_to_numpy(task.ema.updates).astype(np.int32)
         yield from average_names(task).write_from()
 
 
 def _scale_factor(task: LatentDiffusion) -> float:
     task.latent_space.require_measured()
-    mean, std = (np.asarray(v) for v in (task.latent_space.mean, task.latent_space.std))
+    mean, std = map(ops.convert_to_numpy, (task.latent_space.mean, task.latent_space.std))
     if mean.any() or np.ptp(std):
         raise ValueError(
             "Expected one scale for all channels of the latents, as the original has it. Received: a "
