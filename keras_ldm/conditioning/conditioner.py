@@ -44,13 +44,14 @@ class Conditioner(keras.layers.Layer):
         Raises:
             ValueError: if one is missing, or its embedder refuses it.
         """
-        arrays = {}
-        for name, embedder in self.embedders.items():
-            keys = [key for key in (name, *embedder.other_names) if key in batch]
-            if not keys:
-                raise ValueError(f"Expected the condition {name!r}. Received: {sorted(batch)}")
-            arrays[name] = embedder.preprocess(batch[keys[0]])
-        return arrays
+        keys = {
+            name: next((key for key in (name, *embedder.other_names) if key in batch), "")
+            for name, embedder in self.embedders.items()
+        }
+        missing = [name for name, key in keys.items() if not key]
+        if missing:
+            raise ValueError(f"Expected the conditions {missing}. Received: {sorted(batch)}")
+        return {name: self.embedders[name].preprocess(batch[key]) for name, key in keys.items()}
 
     def null(self, batch_size: int) -> dict[str, Array]:
         """Arrays that stand for no condition."""

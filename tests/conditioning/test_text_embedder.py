@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ldm.conditioning import Conditioner, TextEmbedder, bert_uncased_tokenizer, pack_tokens
+from keras_ldm.conditioning import (
+    Conditioner,
+    Embedder,
+    TextEmbedder,
+    bert_uncased_tokenizer,
+    pack_tokens,
+)
 from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet
 from keras_ldm.tasks import TextToImage, load
 from tests.contract import numpy, randomize
@@ -172,13 +178,11 @@ def test_a_tokenizer_of_ones_own_survives_a_file(tokenizer: Any, tmp_path: Path)
 
 
 @keras.saving.register_keras_serializable("tests")
-class Table(keras.layers.Layer):
+class Table(Embedder):
     """An embedder that gives all three kinds of conditions, made from its numbers."""
 
-    dropout_rate = 0.1
-
-    def __init__(self, factor: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, factor: float = 1.0, *, dropout: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(dropout=dropout, **kwargs)
         self.factor = factor
         self.built = True
 
@@ -188,7 +192,7 @@ class Table(keras.layers.Layer):
     def null(self, batch_size: int) -> np.ndarray:
         return np.zeros((batch_size, 2), "float32")
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+    def embed(self, inputs: Any, training: bool) -> dict[str, Any]:
         x = inputs * self.factor
         return {"context": x[:, None, :], "vector": x, "concat": x[:, None, None, :]}
 
@@ -221,8 +225,7 @@ def test_conditioner_misses_conditions() -> None:
 
 
 def test_guidance_needs_every_condition_to_be_droppable() -> None:
-    never = Table()
-    never.dropout_rate = 0.0
+    never = Table(dropout=0.0)
     assert Conditioner({"a": Table()}).can_drop
     assert not Conditioner({"a": Table(), "b": never}).can_drop
 

@@ -12,7 +12,15 @@ import pytest
 from keras import ops
 
 from keras_ldm.diffusion import linear_schedule, scaled_linear_schedule
-from keras_ldm.samplers import ImageNoise, ddim, ddpm, image_seeds, leading_sigmas, uniform_sigmas
+from keras_ldm.samplers import (
+    ImageNoise,
+    ddim,
+    ddpm,
+    image_seeds,
+    leading_sigmas,
+    plms,
+    uniform_sigmas,
+)
 from keras_ldm.types import SamplerStep
 from tests.contract import array, numpy
 
@@ -170,7 +178,7 @@ def test_samplers_are_the_papers_equations(kind: str, eta: float) -> None:
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("sample", [ddim, ddpm, lambda *a, **k: ddim(*a, eta=0.7, **k)])
+@pytest.mark.parametrize("sample", [ddim, ddpm, plms, lambda *a, **k: ddim(*a, eta=0.7, **k)])
 def test_an_image_does_not_depend_on_its_batch(sample: Callable) -> None:
     sigmas = uniform_sigmas(scaled_linear_schedule(), 5)
     x = start(4, sigmas[0])

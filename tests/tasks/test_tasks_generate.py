@@ -210,7 +210,7 @@ def test_progress_bar_goes_to_stderr(task, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"sampler": "eular"}, r"\['ddim', 'ddpm'\]. Received: 'eular'"),
+        ({"sampler": "eular"}, r"\['ddim', 'ddpm', 'plms'\]. Received: 'eular'"),
         ({"num_steps": 0}, "integer from 1 to 1000.*Received: 0"),
         ({"num_steps": -1}, "integer from 1 to 1000.*Received: -1"),
         ({"num_steps": 1001}, "integer from 1 to 1000.*Received: 1001"),
