@@ -55,26 +55,36 @@ class Autoencoder(keras.Model):
         self.latent_channels = latent_channels
         self.z_channels = latent_channels if z_channels is None else z_channels
         self.image_channels = image_channels
-        self.half_config: Config = {
-            "channels": tuple(channels),
-            "num_res_blocks": num_res_blocks,
-            "attention_levels": tuple(attention_levels),
-            "middle_attention": middle_attention,
-            "attention_type": attention_type,
-            "dropout": dropout,
-            "groups": groups,
-        }
+        self.channels = tuple(channels)
+        self.num_res_blocks = num_res_blocks
+        self.attention_levels = tuple(attention_levels)
+        self.middle_attention = middle_attention
+        self.attention_type = attention_type
+        self.dropout_rate = dropout
+        self.groups = groups
         self._make_layers()
         self.build((None, None, None, image_channels))
 
     def _make_layers(self) -> None:
-        policy, half = self.dtype_policy, {**self.half_config, "dtype": self.dtype_policy}
+        policy = self.dtype_policy
+        half = {**self._half_config(), "dtype": policy}
         self.encoder = Encoder(
             out_channels=self.moments_per_latent * self.z_channels, name="encoder", **half
         )
         self.to_moments = convolution(self.moment_channels, 1, policy, "to_moments")
         self.from_latents = convolution(self.z_channels, 1, policy, "from_latents")
         self.decoder = Decoder(out_channels=self.image_channels, name="decoder", **half)
+
+    def _half_config(self) -> Config:
+        return {
+            "channels": self.channels,
+            "num_res_blocks": self.num_res_blocks,
+            "attention_levels": self.attention_levels,
+            "middle_attention": self.middle_attention,
+            "attention_type": self.attention_type,
+            "dropout": self.dropout_rate,
+            "groups": self.groups,
+        }
 
     def build(self, input_shape: Shape) -> None:
         """Builds every layer; the constructor has done it."""
@@ -98,7 +108,7 @@ class Autoencoder(keras.Model):
     @property
     def downsampling_factor(self) -> int:
         """How many pixels of the image's side one of the latents' side stands for."""
-        return int(2 ** (len(self.half_config["channels"]) - 1))
+        return int(2 ** (len(self.channels) - 1))
 
     def moments(self, images: Tensor, training: bool = False) -> Tensor:
         """What describes the distribution of the latents, and is worth caching.
@@ -134,7 +144,7 @@ class Autoencoder(keras.Model):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            **self.half_config,
+            **self._half_config(),
             "latent_channels": self.latent_channels,
             "z_channels": self.z_channels,
             "image_channels": self.image_channels,
