@@ -8,6 +8,7 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 an
 `Encoder` and `Decoder` (model.py) of the original code.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -88,8 +89,9 @@ class AutoencoderHalf(keras.layers.Layer):
         self.norm_out = GroupNorm(groups, 1e-6, dtype=self.dtype_policy, name="norm_out")
         self.conv_out = convolution(out_channels, 3, self.dtype_policy, "conv_out")
 
+    @abstractmethod
     def _make_layers(self) -> list[keras.layers.Layer]:
-        raise NotImplementedError
+        """All layers but the last normalization and convolution, in order."""
 
     def _residual(self, channels: int, name: str) -> ResidualBlock:
         return ResidualBlock(

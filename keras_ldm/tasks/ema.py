@@ -47,7 +47,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
     def restart(self) -> None:
         """Forgets the past: the averages become copies of the variables."""
         self.updates.assign(0)
-        for average, source in zip(self.averages, self._sources(), strict=True):
+        for source, average in self.pairs():
             average.assign(ops.copy(ops.cast(source, "float32")))
 
     def update(self, due: Tensor = True) -> None:
@@ -61,7 +61,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
         steps = ops.cast(count, "float32")
         decay = ops.minimum(self.max_decay, (1.0 + steps) / (10.0 + steps))
         rate = ops.cast(due, "float32") * (1.0 - decay)
-        for average, source in zip(self.averages, self._sources(), strict=True):
+        for source, average in self.pairs():
             value = ops.stop_gradient(ops.cast(source, "float32"))
             average.assign(average + rate * (value - average))
         self.updates.assign(count)
@@ -86,7 +86,3 @@ class ExponentialMovingAverage(keras.layers.Layer):
     def pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Each variable that is followed, with its average."""
         return list(zip(self._sources(), self.averages, strict=True))
-
-    def replacements(self) -> list[tuple[keras.Variable, Tensor]]:
-        """Pairs of a variable and its average, for a `keras.StatelessScope`."""
-        return [(source, ops.convert_to_tensor(average)) for source, average in self.pairs()]

@@ -36,10 +36,8 @@ class InferenceNetworks:
 
     def values(self) -> list[Tensor]:
         """What the networks draw with: one value for each of `variables()`."""
-        averages = {} if self.ema is None else {id(v): a for v, a in self.ema.replacements()}
-        variables = self.variables()
-        present = values_of(variables)
-        return [averages.get(id(v), value) for v, value in zip(variables, present, strict=True)]
+        averages = {} if self.ema is None else {id(v): average for v, average in self.ema.pairs()}
+        return values_of([averages.get(id(v), v) for v in self.variables()])
 
     def scope(self) -> keras.StatelessScope:
         """A scope in which the networks have these values."""

@@ -7,7 +7,6 @@ kernels `(out, in)`, convolution kernels `(out, in, height, width)`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -52,7 +51,9 @@ class NameTable:
         Raises:
             ValueError: if the name is there already.
         """
-        name = self.prefix + name
+        self._add(self.prefix + name, parameter)
+
+    def _add(self, name: str, parameter: Parameter) -> None:
         if name in self.parameters:
             raise ValueError(f"Expected each name once. Received: {name!r} twice")
         self.parameters[name] = parameter
@@ -60,7 +61,7 @@ class NameTable:
     def update(self, other: "NameTable") -> None:
         """Adds all of another table's parameters under their full names."""
         for name, parameter in other.parameters.items():
-            NameTable.add(self, name.removeprefix(self.prefix), parameter)
+            self._add(name, parameter)
 
     # === Layers ===
 
@@ -148,7 +149,7 @@ class NameTable:
         for name, parameter in self.parameters.items():
             values = parameter.read(np.asarray(arrays[name]))
             for variable, value in zip(parameter.variables, values, strict=True):
-                variable.assign(np.ascontiguousarray(value, dtype=_numpy_dtype(variable)))
+                variable.assign(np.ascontiguousarray(value, dtype=np.float32))
 
     def write_from(self) -> Iterator[tuple[str, Array]]:
         """Each name with its array, float32, one after the other."""
@@ -160,7 +161,3 @@ class NameTable:
 def _list(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _numpy_dtype(variable: keras.Variable) -> Any:
-    return np.dtype("int32") if "int" in variable.dtype else np.dtype("float32")

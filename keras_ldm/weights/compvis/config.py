@@ -66,6 +66,15 @@ class Options:
                 "which is not supported"
             )
 
+    def fixed(self, **defaults: Any) -> None:
+        """Options that may have the original's default alone.
+
+        Raises:
+            ValueError: if one has another value.
+        """
+        for name, default in defaults.items():
+            self.only(name, default)
+
     def finish(self) -> None:
         """Checks that nothing is left.
 

@@ -47,17 +47,9 @@ def make_task(options: Options, scale_factor: float | None, ema: bool) -> Latent
         *("ckpt_path", "ignore_keys", "load_only_unet", "monitor", "log_every_t", "channels"),
         *("scheduler_config", "clip_denoised", "first_stage_key", "v_posterior", "scale_by_std"),
     )
-    for name, *supported in (
-        ("original_elbo_weight", 0.0),
-        ("l_simple_weight", 1.0),
-        ("learn_logvar", False),
-        ("logvar_init", 0.0),
-        ("use_positional_encodings", False),
-        ("given_betas", None),
-        ("cond_stage_forward", None),
-        ("num_timesteps_cond", None, 1),
-    ):
-        options.only(str(name), *supported)
+    options.fixed(original_elbo_weight=0.0, l_simple_weight=1.0, learn_logvar=False, logvar_init=0.0)
+    options.fixed(use_positional_encodings=False, given_betas=None, cond_stage_forward=None)
+    options.only("num_timesteps_cond", None, 1)
     autoencoder = make_autoencoder(*options.take_part("first_stage_config"))
     unet = make_unet(*options.take_part("unet_config"))
     conditioner = _make_conditioner(options, autoencoder, unet)

@@ -71,19 +71,19 @@ def load(
         if is_autoencoder(target):
             model = make_autoencoder(target, options)
             table, averages = autoencoder_names(model), NameTable()
-            others = [name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))]
+            others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
         elif target == TARGET:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
             scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else None
             model = make_task(options, scale, ema)
             table = task_names(model)
             averages = average_names(model) if has_averages else NameTable()
-            others = [name for name in tensors if _is_optional(name, model, averages)]
+            others = {name for name in tensors if _is_optional(name, model, averages)}
         else:
             raise ValueError(
                 f"Expected a configuration of an autoencoder or of {TARGET!r}. Received: {target!r}"
             )
-        shapes = {name: tensors.shape(name) for name in tensors if name not in set(others)}
+        shapes = {name: tensors.shape(name) for name in tensors if name not in others}
         whole = NameTable()
         whole.update(table)
         whole.update(averages)

@@ -43,11 +43,10 @@ def _autoencoder_halves(options: Options) -> Config:
     width, multipliers = options.take("ch"), tuple(options.take("ch_mult", (1, 2, 4, 8)))
     image_channels = options.take("in_channels")
     options.only("out_ch", image_channels)
-    for name, supported in (("resamp_with_conv", True), ("give_pre_end", False), ("tanh_out", False)):
-        options.only(name, supported)
-    attention = "linear" if options.take("use_linear_attn", False) else None
-    attention = attention or options.take("attn_type", "vanilla")
-    options.ignore("attn_type")
+    options.fixed(resamp_with_conv=True, give_pre_end=False, tanh_out=False)
+    attention = options.take("attn_type", "vanilla")
+    if options.take("use_linear_attn", False):
+        attention = "linear"
     if attention not in ("vanilla", "linear", "none"):
         raise ValueError(
             f"Expected `attn_type` 'vanilla', 'linear' or 'none' at {options.where}. "
@@ -84,13 +83,7 @@ def make_unet(target: str, options: Options) -> UNet:
             f"Received: {target!r}"
         )
     options.ignore("image_size", "use_checkpoint", "use_fp16", "legacy")
-    for name, supported in (
-        ("conv_resample", True),
-        ("dims", 2),
-        ("n_embed", None),
-        ("use_new_attention_order", False),
-    ):
-        options.only(name, supported)
+    options.fixed(conv_resample=True, dims=2, n_embed=None, use_new_attention_order=False)
     width, multipliers = options.take("model_channels"), options.take("channel_mult", (1, 2, 4, 8))
     attended = set(options.take("attention_resolutions"))
     num_heads, head_dim = options.take("num_heads", -1), options.take("num_head_channels", -1)
