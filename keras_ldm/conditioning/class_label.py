@@ -1,4 +1,4 @@
-"""Class labels to one cross-attention token each."""
+"""Class labels to one cross-attention token each, or as they are."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from keras_ldm.types import Array, Config, Tensor
 
 @keras.saving.register_keras_serializable("keras_ldm")
 class ClassEmbedder(Embedder):
-    """A trained vector for each class; the U-Net's `context` is that one token.
+    """A trained vector for each class, the one token of the U-Net's `context`; or the label itself.
 
     Args:
         num_classes: number of classes, the one that stands for none included.
-        dim: width of the token.
+        dim: width of the token; None passes the labels on, to a U-Net with `num_classes`.
         null_class: the class that stands for none, by default the last one.
         dropout: how often a label is replaced by that class in training.
         **kwargs: see `Embedder`.
@@ -23,7 +23,7 @@ class ClassEmbedder(Embedder):
     Call arguments:
         inputs: integers, `(batch,)`.
 
-    Output: `{"context": (batch, 1, dim)}`.
+    Output: `{"context": (batch, 1, dim)}`, or `{"class_label": (batch,)}`.
 
     Reference: `ClassEmbedder` (encoders/modules.py) of the original code.
     """
@@ -31,7 +31,7 @@ class ClassEmbedder(Embedder):
     def __init__(
         self,
         num_classes: int,
-        dim: int,
+        dim: int | None,
         *,
         null_class: int | None = None,
         dropout: float = 0.1,
@@ -45,8 +45,10 @@ class ClassEmbedder(Embedder):
             raise ValueError(
                 f"Expected a null class from 0 to {num_classes - 1}. Received: {null_class}"
             )
-        self.table = keras.layers.Embedding(num_classes, dim, dtype=self.dtype_policy, name="table")
-        self.table.build((None,))
+        self.table = None
+        if dim is not None:
+            self.table = keras.layers.Embedding(num_classes, dim, dtype=self.dtype_policy, name="table")
+            self.table.build((None,))
         self.built = True
 
     def preprocess(self, raw: Any) -> Array:
@@ -63,6 +65,8 @@ class ClassEmbedder(Embedder):
 
     def embed(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
         """Looks the vectors up."""
+        if self.table is None:
+            return {"class_label": inputs}
         return {"context": self.table(inputs)[:, None]}
 
     def get_config(self) -> Config:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ldm.images import to_floats
 from keras_ldm.layers import DiagonalGaussian, PointDistribution
 from keras_ldm.models.encoder_decoder import AttentionType, Decoder, Encoder, convolution
 from keras_ldm.types import Config, Shape, Tensor
@@ -21,6 +22,7 @@ class Autoencoder(keras.Model):
         latent_channels: channels of the latents.
         z_channels: channels that the decoder starts from, and the encoder ends with (twice as many in
             a KL autoencoder), before and after 1x1 convolutions; `latent_channels` by default.
+        stem_channels: width of the encoder's first convolution; by default the first level's.
         image_channels: channels of the images.
         num_res_blocks: residual blocks a level in the encoder; the decoder has one more.
         attention_levels: levels with self-attention after each residual block.
@@ -42,6 +44,7 @@ class Autoencoder(keras.Model):
         latent_channels: int = 4,
         *,
         z_channels: int | None = None,
+        stem_channels: int | None = None,
         image_channels: int = 3,
         num_res_blocks: int = 2,
         attention_levels: Sequence[int] = (),
@@ -54,6 +57,7 @@ class Autoencoder(keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         self.latent_channels = latent_channels
         self.z_channels = latent_channels if z_channels is None else z_channels
+        self.stem_channels = stem_channels
         self.image_channels = image_channels
         self.channels = tuple(channels)
         self.num_res_blocks = num_res_blocks
@@ -69,7 +73,10 @@ class Autoencoder(keras.Model):
         policy = self.dtype_policy
         half = {**self._half_config(), "dtype": policy}
         self.encoder = Encoder(
-            out_channels=self.moments_per_latent * self.z_channels, name="encoder", **half
+            out_channels=self.moments_per_latent * self.z_channels,
+            stem_channels=self.stem_channels,
+            name="encoder",
+            **half,
         )
         self.to_moments = convolution(self.moment_channels, 1, policy, "to_moments")
         self.from_latents = convolution(self.z_channels, 1, policy, "from_latents")
@@ -114,13 +121,13 @@ class Autoencoder(keras.Model):
         """What describes the distribution of the latents, and is worth caching.
 
         Args:
-            images: `(batch, height, width, image_channels)`, floats in [-1, 1].
+            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
             training: whether dropout is active.
 
         Returns:
             float32 `(batch, height/f, width/f, moment_channels)`.
         """
-        x = self.encoder(ops.cast(images, self.compute_dtype), training=training)
+        x = self.encoder(ops.cast(to_floats(images), self.compute_dtype), training=training)
         return ops.cast(self.to_moments(x), "float32")
 
     @abstractmethod
@@ -147,5 +154,6 @@ class Autoencoder(keras.Model):
             **self._half_config(),
             "latent_channels": self.latent_channels,
             "z_channels": self.z_channels,
+            "stem_channels": self.stem_channels,
             "image_channels": self.image_channels,
         }

@@ -17,8 +17,8 @@ class AutoencoderKL(Autoencoder):
 
     The arguments are those of `Autoencoder`.
 
-    Input shape: `(batch, height, width, image_channels)`, floats in [-1, 1], sides that divide by
-        the downsampling factor. Output shape: the same (decoded from the mode).
+    Input shape: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1], sides that
+        divide by the downsampling factor. Output shape: the same (decoded from the mode).
 
     Example:
 
@@ -39,7 +39,7 @@ class AutoencoderKL(Autoencoder):
         """The distribution of the latents.
 
         Args:
-            images: `(batch, height, width, image_channels)`, floats in [-1, 1].
+            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
             training: whether dropout is active.
         """
         return self.distribution(self.moments(images, training=training))

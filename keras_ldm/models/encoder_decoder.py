@@ -155,20 +155,42 @@ class AutoencoderHalf(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_ldm")
 class Encoder(AutoencoderHalf):
-    """Images to features at the latents' size; the arguments are those of `AutoencoderHalf`.
+    """Images to features at the latents' size.
+
+    Args:
+        channels: see `AutoencoderHalf` for this and the other arguments.
+        out_channels: channels of the output.
+        stem_channels: width of the first convolution; by default the first level's.
+        **kwargs: see `AutoencoderHalf`.
 
     Input shape: `(batch, height, width, c)`, sides that divide by f = 2^(levels - 1).
     Output shape: `(batch, height/f, width/f, out_channels)`.
     """
 
+    def __init__(
+        self,
+        channels: Sequence[int],
+        out_channels: int,
+        *,
+        stem_channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.stem_channels = stem_channels
+        super().__init__(channels, out_channels, **kwargs)
+
     def _make_layers(self) -> list[keras.layers.Layer]:
         policy = self.dtype_policy
-        layers: list[keras.layers.Layer] = [convolution(self.channels[0], 3, policy, "conv_in")]
+        stem = self.stem_channels or self.channels[0]
+        layers: list[keras.layers.Layer] = [convolution(stem, 3, policy, "conv_in")]
         for index, width in enumerate(self.channels):
             layers += self._level(index, self.num_res_blocks)
             if index < len(self.channels) - 1:
                 layers.append(Downsample(width, "asymmetric", dtype=policy, name=f"down{index}"))
         return layers + self._middle()
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {**super().get_config(), "stem_channels": self.stem_channels}
 
 
 @keras.saving.register_keras_serializable("keras_ldm")

@@ -28,8 +28,8 @@ class VQModel(Autoencoder):
         legacy_beta: see `VectorQuantizer`, `legacy`.
         **kwargs: see `Autoencoder`.
 
-    Input shape: `(batch, height, width, image_channels)`, floats in [-1, 1], sides that divide by
-        the downsampling factor. Output shape: the same (decoded from the codes).
+    Input shape: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1], sides that
+        divide by the downsampling factor. Output shape: the same (decoded from the codes).
 
     Example:
 
@@ -75,7 +75,7 @@ class VQModel(Autoencoder):
         """Latents before quantization.
 
         Args:
-            images: `(batch, height, width, image_channels)`, floats in [-1, 1].
+            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
             training: whether dropout is active.
 
         Returns:

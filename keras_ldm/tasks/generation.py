@@ -83,7 +83,7 @@ class Generation:
             scale = _DEFAULT_GUIDANCE_SCALE if can_guide else 1.0
         if not np.isfinite(scale):
             raise ValueError(f"Expected a finite guidance scale. Received: {scale}")
-        if scale != 1.0 and not can_guide:
+        if scale != 1.0 and not can_guide and (conditioner is None or negatives is None):
             reason = (
                 "an unconditional model"
                 if conditioner is None
@@ -91,7 +91,8 @@ class Generation:
             )
             raise ValueError(
                 "Expected guidance_scale=1: guidance needs a model that was trained with conditions "
-                f"dropped now and then. Received: guidance_scale={scale} for {reason}"
+                "dropped now and then, or negative conditions. "
+                f"Received: guidance_scale={scale} for {reason}"
             )
         if negatives is not None and scale == 1.0:
             raise ValueError(

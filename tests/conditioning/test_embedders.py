@@ -33,6 +33,16 @@ def test_class_is_a_row_of_the_table() -> None:
     assert ClassEmbedder(4, 3, null_class=1).null(1).tolist() == [1]
 
 
+def test_class_as_it_is() -> None:
+    embedder = ClassEmbedder(4, None, dropout=0.5, seed=0)
+    (key,) = embedder(ops.convert_to_tensor([2, 0]))
+    assert key == "class_label"
+    assert not embedder.weights
+    np.testing.assert_array_equal(embedded(embedder, [2, 0]), [2, 0])
+    seen = embedded(embedder, np.zeros(100, int), training=True)
+    assert set(seen) == {0, 3}
+
+
 def test_classes_are_dropped_as_often_as_asked() -> None:
     embedder = ClassEmbedder(4, 3, dropout=0.25, seed=0)
     table = numpy(embedder.table.embeddings)

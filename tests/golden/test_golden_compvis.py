@@ -9,17 +9,23 @@ import pytest
 from keras import ops
 
 from keras_ldm.files import write_ckpt
-from keras_ldm.models import Autoencoder
+from keras_ldm.models import Autoencoder, AutoencoderKL
 from keras_ldm.samplers.grids import uniform_timesteps_grid
 from keras_ldm.weights import compvis
+from keras_ldm.weights.compvis.diffusion import task_names
+from keras_ldm.weights.compvis.names import autoencoder_names
 from tests.golden.original import FOLDER, Original, deviation
 
-AUTOENCODERS = ["kl-f16", "kl-f32", "kl-f4", "kl-f8", "vq-f16", "vq-f4", "vq-f4-noattn", "vq-f8"]
+AUTOENCODERS = [
+    *("kl-f16", "kl-f32", "kl-f4", "kl-f8", "vq-f16", "vq-f4", "vq-f4-noattn", "vq-f8"),
+    "kl-stem",  # no published model's: a first level that is wider than the stem, linear attention
+]
 TASKS = [
+    "adm",  # no published model's: class labels added to the timestep's embedding
     *("bsr_sr", "cin256-v1", "cin256-v2", "ffhq256", "inpainting_big", "layout2img"),
     *("lsun_churches256", "semantic_synthesis256", "txt2img-1p4B", "txt2img-1p4B-plms"),
 ]
-ON_ALL_BACKENDS = {"kl-f8", "vq-f4", "cin256-v2", "txt2img-1p4B", "ffhq256"}
+ON_ALL_BACKENDS = {"kl-f8", "kl-stem", "vq-f4", "adm", "cin256-v2", "txt2img-1p4B", "ffhq256"}
 CONDITIONS = {  # here: over there
     "class_label": "class",
     "tokens": "tokens",
@@ -30,35 +36,43 @@ CONDITIONS = {  # here: over there
 }
 
 
-def parameters(names):
-    return [pytest.param(n, marks=[pytest.mark.backend] * (n in ON_ALL_BACKENDS)) for n in names]
+def each(names):
+    marked = [pytest.param(n, marks=[pytest.mark.backend] * (n in ON_ALL_BACKENDS)) for n in names]
+    return pytest.mark.parametrize("opened", marked, indirect=True)
+
+
+each_autoencoder, each_task, each_model = each(AUTOENCODERS), each(TASKS), each(AUTOENCODERS + TASKS)
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    """Opens one original after the other; the last one is kept."""
-    kept = {}
-
-    def open_one(name):
-        if name not in kept:
-            kept.clear()
-            original = Original(name)
-            path = tmp_path_factory.mktemp(name) / "model.ckpt"
-            write_ckpt(path, original.checkpoint())
-            model = compvis.load(path, FOLDER / name / "config.yaml")
-            path.unlink()
-            kept[name] = original, model
-        return kept[name]
-
-    return open_one
+def opened(request, tmp_path_factory):
+    """An original and the model opened from its checkpoint; each is opened once."""
+    name = request.param
+    original = Original(name)
+    path = tmp_path_factory.mktemp(name) / "model.ckpt"
+    write_ckpt(path, original.checkpoint())
+    model = compvis.load(path, FOLDER / name / "config.yaml")
+    path.unlink()
+    return original, model
 
 
-@pytest.mark.parametrize("name", parameters(AUTOENCODERS))
-def test_autoencoder(opened, name) -> None:
-    original, model = opened(name)
+@each_model
+def test_every_weight_has_a_name(opened) -> None:
+    model = opened[1]
+    if isinstance(model, Autoencoder):
+        table, parts = autoencoder_names(model), [model]
+    else:
+        table, parts = task_names(model), [model.unet, model.autoencoder, model.conditioner]
+    named = {id(v) for parameter in table.parameters.values() for v in parameter.variables}
+    assert [w.path for part in parts if part for w in part.weights if id(w) not in named] == []
+
+
+@each_autoencoder
+def test_autoencoder(opened) -> None:
+    original, model = opened
     assert isinstance(model, Autoencoder)
     encoded = model.encode(original["x"])
-    if name.startswith("kl"):
+    if isinstance(model, AutoencoderKL):
         assert deviation(encoded.mean, original["mean"]) < 1e-4
         assert deviation(encoded.logvar, original["logvar"]) < 1e-4
         assert deviation(encoded.kl(), original["kl"]) < 1e-4
@@ -82,9 +96,9 @@ def conditions(original, prefix="cond_in_"):
     }
 
 
-@pytest.mark.parametrize("name", parameters(TASKS))
-def test_condition(opened, name) -> None:
-    original, task = opened(name)
+@each_task
+def test_condition(opened) -> None:
+    original, task = opened
     raw = conditions(original)
     assert bool(raw) == (task.conditioner is not None)
     if raw:
@@ -93,24 +107,24 @@ def test_condition(opened, name) -> None:
         assert deviation(embedded, original["cond_out"]) < 1e-4
 
 
-@pytest.mark.parametrize("name", parameters(TASKS))
-def test_epsilon(opened, name) -> None:
-    original, task = opened(name)
+@each_task
+def test_epsilon(opened) -> None:
+    original, task = opened
     epsilon = task.predict_epsilon(original["x"], original["t"], conditions(original))
     assert deviation(epsilon, original["eps"]) < 1e-4
 
 
-@pytest.mark.parametrize("name", parameters(TASKS))
-def test_schedule(opened, name) -> None:
-    original, task = opened(name)
+@each_task
+def test_schedule(opened) -> None:
+    original, task = opened
     assert deviation(task.schedule.alphas_cumprod, original["alphas_cumprod"]) < 1e-6
     timesteps = uniform_timesteps_grid(task.schedule, int(original["steps"]))
     np.testing.assert_array_equal(timesteps, original["timesteps"])
 
 
-@pytest.mark.parametrize("name", parameters(TASKS))
-def test_training_loss(opened, name) -> None:
-    original, task = opened(name)
+@each_task
+def test_training_loss(opened) -> None:
+    original, task = opened
     raw = conditions(original)
     arrays = {} if not raw else task.conditioner.preprocess(raw)
     tensors = {key: ops.convert_to_tensor(value) for key, value in arrays.items()}
@@ -119,9 +133,9 @@ def test_training_loss(opened, name) -> None:
     assert deviation(task.compute_loss(y_pred=predicted), original["training_loss"]) < 1e-4
 
 
-@pytest.mark.parametrize("name", parameters(TASKS))
-def test_samples(opened, name) -> None:
-    original, task = opened(name)
+@each_task
+def test_samples(opened) -> None:
+    original, task = opened
     raw, negative = conditions(original), conditions(original, "cond_in_null_")
     scale = float(original["guidance_scale"])
     count = len(original["x"])
@@ -132,7 +146,7 @@ def test_samples(opened, name) -> None:
         else None,
         num_steps=int(original["steps"]),
         guidance_scale=scale,
-        sampler="plms" if name.endswith("plms") else "ddim",
+        sampler="plms" if original.name.endswith("plms") else "ddim",
         initial_latents=original["x"],
         output="latents",
         progress=False,

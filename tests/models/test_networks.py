@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet
+from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet, VQModel
 from tests.contract import array, numpy, randomize
 
 SMALL = {"in_channels": 2, "out_channels": 2, "num_res_blocks": 1, "groups": 2, "num_heads": 2}
@@ -117,6 +117,17 @@ def test_autoencoder_scales_and_parts() -> None:
 def test_autoencoder_without_middle_attention_has_none() -> None:
     model = AutoencoderKL((4, 4), latent_channels=2, num_res_blocks=1, groups=2, middle_attention=False)
     assert not any("attention" in layer.name for layer in model._flatten_layers())
+
+
+@pytest.mark.parametrize("model", [AutoencoderKL, VQModel])
+def test_autoencoder_takes_uint8_images(model: type) -> None:
+    autoencoder = model(channels=(8, 8), latent_channels=2, groups=4, num_res_blocks=1)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    floats = images.astype("float32") / 127.5 - 1.0
+    np.testing.assert_allclose(
+        numpy(autoencoder.moments(images)), numpy(autoencoder.moments(floats)), atol=1e-6
+    )
+    np.testing.assert_allclose(numpy(autoencoder(images)), numpy(autoencoder(floats)), atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{"channels": ()}, {"channels": (4,), "attention_levels": [1]}])

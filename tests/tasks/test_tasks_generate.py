@@ -249,6 +249,8 @@ def test_model_trained_without_dropping_captions_is_not_guided() -> None:
     assert (draw(task) == draw(task, guidance_scale=1)).all()
     with pytest.raises(ValueError, match="guidance_scale=5 for a model trained without dropping"):
         draw(task, guidance_scale=5)
+    led_away = draw(task, guidance_scale=5, negative_prompts=captions(3)[::-1])
+    assert np.abs(led_away - draw(task)).max() > 1e-2
     with pytest.raises(ValueError, match="other than 1 with negative conditions"):
         draw(task, negative_prompts=captions(3))
 

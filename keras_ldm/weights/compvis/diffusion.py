@@ -26,7 +26,8 @@ from keras_ldm.weights.compvis.names import autoencoder_names, text_encoder_name
 from keras_ldm.weights.compvis.networks import make_autoencoder, make_text_encoder, make_unet
 from keras_ldm.weights.table import NameTable
 
-TARGET = "ldm.models.diffusion.ddpm.LatentDiffusion"
+_TASKS = "ldm.models.diffusion.ddpm."
+TARGETS = (_TASKS + "LatentDiffusion", _TASKS + "Layout2ImgDiffusion")
 _ENCODERS = "ldm.modules.encoders.modules."
 _PARAMETERIZATIONS = {"eps": "epsilon", "x0": "x0"}
 _EMA_DECAY = 0.9999  # of `LitEma`
@@ -105,9 +106,10 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
     target, parameters = options.take_part("cond_stage_config")
     if target == "__is_unconditional__":
         return None
-    if way not in ("concat", "crossattn"):
+    if way not in ("concat", "crossattn", "adm"):
         raise ValueError(
-            f"Expected `conditioning_key` 'concat' or 'crossattn' at {options.where}. Received: {way!r}"
+            f"Expected `conditioning_key` 'concat', 'crossattn' or 'adm' at {options.where}. "
+            f"Received: {way!r}"
         )
     if target == "__is_first_stage__":
         return Conditioner(_first_stage_embedders(key, autoencoder, unet))
@@ -117,8 +119,8 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
         embedders["class_label"] = ClassEmbedder(
             parameters.take("n_classes", 1000), parameters.take("embed_dim"), name="class_label"
         )
-    elif target == _ENCODERS + "BERTEmbedder":
-        encoder, has_tokenizer = make_text_encoder(parameters)
+    elif target in (_ENCODERS + "BERTEmbedder", _ENCODERS + "TransformerEmbedder"):
+        encoder, has_tokenizer = make_text_encoder(target.removeprefix(_ENCODERS), parameters)
         name = "caption" if has_tokenizer else "tokens"
         tokenizer = "bert_uncased" if has_tokenizer else None
         embedders[name] = TextEmbedder(encoder, tokenizer, name=name)
@@ -127,10 +129,14 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
     elif target == "torch.nn.Identity" and way == "concat":
         channels = unet.in_channels - autoencoder.latent_channels
         embedders["low_resolution"] = ImageEmbedder(channels, name="low_resolution")
+    elif target == "torch.nn.Identity" and way == "adm":
+        embedders["class_label"] = ClassEmbedder(
+            unet.num_classes or 0, None, dropout=0.0, name="class_label"
+        )
     elif target == "torch.nn.Identity":
         embedders["clip_embedding"] = TokenEmbedder(unet.context_dim or 0, name="clip_embedding")
     else:
-        known = ["BERTEmbedder", "ClassEmbedder", "SpatialRescaler"]
+        known = ["BERTEmbedder", "ClassEmbedder", "SpatialRescaler", "TransformerEmbedder"]
         raise ValueError(
             f"Expected a condition encoder among {[_ENCODERS + name for name in known]}, "
             "'torch.nn.Identity', '__is_first_stage__' and '__is_unconditional__' at "
@@ -175,7 +181,7 @@ def task_names(task: LatentDiffusion) -> NameTable:
     table.update(autoencoder_names(task.autoencoder, "first_stage_model."))
     embedders = {} if task.conditioner is None else task.conditioner.embedders
     for embedder in embedders.values():
-        if isinstance(embedder, ClassEmbedder):
+        if isinstance(embedder, ClassEmbedder) and embedder.table is not None:
             table.embedding(embedder.table, "cond_stage_model.embedding")
         elif isinstance(embedder, TextEmbedder):
             table.update(text_encoder_names(embedder.encoder, "cond_stage_model.transformer."))

@@ -15,7 +15,7 @@ from keras_ldm.models import Autoencoder
 from keras_ldm.tasks import LatentDiffusion
 from keras_ldm.types import Array
 from keras_ldm.weights.compvis.config import read_config
-from keras_ldm.weights.compvis.diffusion import TARGET, average_names, make_task, task_names
+from keras_ldm.weights.compvis.diffusion import TARGETS, average_names, make_task, task_names
 from keras_ldm.weights.compvis.names import autoencoder_names
 from keras_ldm.weights.compvis.networks import is_autoencoder, make_autoencoder
 from keras_ldm.weights.table import NameTable
@@ -72,7 +72,7 @@ def load(
             model = make_autoencoder(target, options)
             table, averages = autoencoder_names(model), NameTable()
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
-        elif target == TARGET:
+        elif target in TARGETS:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
             scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else None
             model = make_task(options, scale, ema)
@@ -81,7 +81,7 @@ def load(
             others = {name for name in tensors if _is_optional(name, model, averages)}
         else:
             raise ValueError(
-                f"Expected a configuration of an autoencoder or of {TARGET!r}. Received: {target!r}"
+                f"Expected a configuration of an autoencoder or of {TARGETS[0]!r}. Received: {target!r}"
             )
         shapes = {name: tensors.shape(name) for name in tensors if name not in others}
         whole = NameTable()

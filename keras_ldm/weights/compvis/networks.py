@@ -56,6 +56,7 @@ def _autoencoder_halves(options: Options) -> Config:
     levels = [i for i in range(len(multipliers)) if resolution // 2**i in attended]
     settings: Config = {
         "channels": tuple(width * multiplier for multiplier in multipliers),
+        "stem_channels": width,
         "z_channels": options.take("z_channels"),
         "image_channels": image_channels,
         "num_res_blocks": options.take("num_res_blocks"),
@@ -91,12 +92,18 @@ def make_unet(target: str, options: Options) -> UNet:
         raise ValueError(
             f"Expected `num_heads` or `num_head_channels` at {options.where}. Received: none"
         )
-    options.only("num_heads_upsample", -1, num_heads)
+    if multipliers[0] != 1:
+        raise ValueError(
+            f"Expected `channel_mult` to begin with 1 at {options.where}, as the original's last "
+            f"convolution needs it. Received: {list(multipliers)}"
+        )
     if options.take("use_spatial_transformer", False):
         context_dim = options.take("context_dim")
+        options.ignore("num_heads_upsample")
     else:
         context_dim = None
         options.only("context_dim", None)
+        options.only("num_heads_upsample", -1, num_heads)
     settings: Config = {
         "channels": tuple(width * multiplier for multiplier in multipliers),
         "in_channels": options.take("in_channels"),
@@ -119,21 +126,27 @@ def make_unet(target: str, options: Options) -> UNet:
 # === Text encoder ===
 
 
-def make_text_encoder(options: Options) -> tuple[TransformerTextEncoder, bool]:
+def make_text_encoder(kind: str, options: Options) -> tuple[TransformerTextEncoder, bool]:
     """A text encoder with fresh weights, and whether BERT's tokenizer stands in front of it.
+
+    Args:
+        kind: "BERTEmbedder", or "TransformerEmbedder", which has no tokenizer.
+        options: of either.
 
     Raises:
         ValueError: for an option that is not supported.
     """
+    is_bert = kind == "BERTEmbedder"
     options.ignore("device")
-    options.only("embedding_dropout", 0.0)
+    if is_bert:
+        options.only("embedding_dropout", 0.0)
     encoder = TransformerTextEncoder(
-        options.take("vocab_size", 30522),
+        options.take("vocab_size", *[30522] * is_bert),
         dim=options.take("n_embed"),
         num_layers=options.take("n_layer"),
         max_length=options.take("max_seq_len", 77),
         unused_logits=True,
     )
-    uses_tokenizer = bool(options.take("use_tokenizer", True))
+    uses_tokenizer = is_bert and bool(options.take("use_tokenizer", True))
     options.finish()
     return encoder, uses_tokenizer
