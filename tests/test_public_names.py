@@ -104,6 +104,31 @@ NAMES = {
         small_autoencoder
         small_text_to_image
     """,
+    "presets.compvis": """
+        bsr_sr
+        celebahq256
+        cin256
+        cin256_v2
+        ffhq256
+        inpainting_big
+        kl_f16
+        kl_f32
+        kl_f4
+        kl_f8
+        layout2img_openimages256
+        lsun_beds256
+        lsun_churches256
+        rdm768
+        semantic_synthesis256
+        semantic_synthesis512
+        text2img256
+        txt2img_1p4b
+        vq_f16
+        vq_f4
+        vq_f4_noattn
+        vq_f8
+        vq_f8_n256
+    """,
     "files": """
         TensorFile
         atomic_write

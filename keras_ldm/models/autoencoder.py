@@ -78,6 +78,7 @@ class Autoencoder(keras.Model):
             name="encoder",
             **half,
         )
+        self.stem_channels = self.encoder.stem_channels
         self.to_moments = convolution(self.moment_channels, 1, policy, "to_moments")
         self.from_latents = convolution(self.z_channels, 1, policy, "from_latents")
         self.decoder = Decoder(out_channels=self.image_channels, name="decoder", **half)

@@ -175,13 +175,12 @@ class Encoder(AutoencoderHalf):
         stem_channels: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self.stem_channels = stem_channels
+        self.stem_channels = stem_channels or next(iter(channels), 0)
         super().__init__(channels, out_channels, **kwargs)
 
     def _make_layers(self) -> list[keras.layers.Layer]:
         policy = self.dtype_policy
-        stem = self.stem_channels or self.channels[0]
-        layers: list[keras.layers.Layer] = [convolution(stem, 3, policy, "conv_in")]
+        layers: list[keras.layers.Layer] = [convolution(self.stem_channels, 3, policy, "conv_in")]
         for index, width in enumerate(self.channels):
             layers += self._level(index, self.num_res_blocks)
             if index < len(self.channels) - 1:

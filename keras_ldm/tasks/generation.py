@@ -65,10 +65,12 @@ class Generation:
         self.scale = self._check_guidance(guidance_scale, negative_conditions)
         self.inputs = self._preprocess(conditions, "conditions")
         self.num_images = self._count(num_images, initial_latents)
-        if negative_conditions is not None:
-            self.negatives = self._preprocess(negative_conditions, "negative_conditions")
-        elif task.conditioner is not None and self.scale != 1.0:
-            self.negatives = task.conditioner.null(self.num_images)
+        if task.conditioner is not None and self.scale != 1.0:
+            self.negatives = self._shape_negatives(
+                task.conditioner.null(self.num_images)
+                if negative_conditions is None
+                else self._preprocess(negative_conditions, "negative_conditions")
+            )
         self.shape = self._latent_shape(image_size, initial_latents)
         self.seeds = image_seeds(seed, self.num_images)
         self.initial_latents = initial_latents
@@ -124,6 +126,19 @@ class Generation:
         ):
             raise ValueError(f"Expected one number of images, at least 1. Received: {counts}")
         return next(iter(counts.values()), 1)
+
+    def _shape_negatives(self, negatives: dict[str, Array]) -> dict[str, Array]:
+        """One for each image, where there is one for all; nothing alike for each of many tokens."""
+        shaped = {}
+        for name, value in self.inputs.items():
+            try:
+                shaped[name] = np.broadcast_to(negatives[name], value.shape)
+            except ValueError:
+                raise ValueError(
+                    f"Expected `negative_conditions` shaped like the conditions, {value.shape} for "
+                    f"{name!r}, or one for all images. Received: {negatives[name].shape}"
+                ) from None
+        return shaped
 
     def _latent_shape(
         self, image_size: tuple[int, int] | None, initial_latents: Array | None

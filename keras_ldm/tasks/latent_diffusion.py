@@ -322,7 +322,8 @@ class LatentDiffusion(Task):
 
         Args:
             conditions: raw conditions by name, one entry for each image.
-            negative_conditions: what guidance leads away from; by default no condition.
+            negative_conditions: what guidance leads away from, one for all images or one for each;
+                by default no condition.
             num_images: how many to draw, for an unconditional model.
             num_steps: steps of the sampler, up to the schedule's timesteps. The original's uniform
                 grid takes a few more where it does not divide them.

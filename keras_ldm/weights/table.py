@@ -148,8 +148,10 @@ class NameTable:
         """
         for name, parameter in self.parameters.items():
             values = parameter.read(np.asarray(arrays[name]))
+            # Copies first, so that the array itself is free when the variables make theirs.
+            values = [np.ascontiguousarray(value, dtype=np.float32) for value in values]
             for variable, value in zip(parameter.variables, values, strict=True):
-                variable.assign(np.ascontiguousarray(value, dtype=np.float32))
+                variable.assign(value)
 
     def write_from(self) -> Iterator[tuple[str, Array]]:
         """Each name with its array, float32, one after the other."""

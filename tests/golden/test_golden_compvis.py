@@ -138,12 +138,9 @@ def test_samples(opened) -> None:
     original, task = opened
     raw, negative = conditions(original), conditions(original, "cond_in_null_")
     scale = float(original["guidance_scale"])
-    count = len(original["x"])
     latents = task.generate(
         raw or None,
-        negative_conditions={k: np.resize(v, (count, *v.shape[1:])) for k, v in negative.items()}
-        if scale != 1.0
-        else None,
+        negative_conditions=negative if scale != 1.0 else None,
         num_steps=int(original["steps"]),
         guidance_scale=scale,
         sampler="plms" if original.name.endswith("plms") else "ddim",

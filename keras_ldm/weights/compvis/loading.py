@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -69,13 +70,15 @@ def load(
         source = os.fspath(checkpoint)
         target, options = read_config(_config_beside(Path(checkpoint)) if config is None else config)
         if is_autoencoder(target):
-            model = make_autoencoder(target, options)
+            with _no_random_values():
+                model = make_autoencoder(target, options)
             table, averages = autoencoder_names(model), NameTable()
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
         elif target in TARGETS:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
             scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else None
-            model = make_task(options, scale, ema)
+            with _no_random_values():
+                model = make_task(options, scale, ema)
             table = task_names(model)
             averages = average_names(model) if has_averages else NameTable()
             others = {name for name in tensors if _is_optional(name, model, averages)}
@@ -92,6 +95,13 @@ def load(
         if isinstance(model, LatentDiffusion):
             _read_averages(model, averages, tensors)
     return model
+
+
+def _no_random_values() -> keras.saving.CustomObjectScope:
+    """Layers made in this scope start from zeros: what is read comes in place of their values."""
+    return keras.saving.CustomObjectScope(
+        dict.fromkeys(("glorot_uniform", "uniform"), keras.initializers.Zeros)
+    )
 
 
 def _config_beside(checkpoint: Path) -> Path:
