@@ -44,16 +44,20 @@ def each(names):
 each_autoencoder, each_task, each_model = each(AUTOENCODERS), each(TASKS), each(AUTOENCODERS + TASKS)
 
 
-@pytest.fixture(scope="module")
-def opened(request, tmp_path_factory):
-    """An original and the model opened from its checkpoint; each is opened once."""
-    name = request.param
+def open_original(name, tmp_path_factory, write):
+    """Has the checkpoint written, and opens it."""
     original = Original(name)
     path = tmp_path_factory.mktemp(name) / "model.ckpt"
-    write_ckpt(path, original.checkpoint())
+    write(path, original.checkpoint())
     model = compvis.load(path, FOLDER / name / "config.yaml")
     path.unlink()
     return original, model
+
+
+@pytest.fixture(scope="module")
+def opened(request, tmp_path_factory):
+    """An original and the model opened from its checkpoint; each is opened once."""
+    return open_original(request.param, tmp_path_factory, write_ckpt)
 
 
 @each_model
