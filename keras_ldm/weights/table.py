@@ -140,6 +140,23 @@ class NameTable:
                 + "; ".join(found)
             )
 
+    def check_whole(self, *parts: keras.layers.Layer) -> None:
+        """Makes sure that every weight has a name, before some are written without the others.
+
+        Args:
+            *parts: of the model, whose weights should all be in the table.
+
+        Raises:
+            ValueError: if one is not; the message lists them.
+        """
+        named = {id(v) for parameter in self.parameters.values() for v in parameter.variables}
+        unnamed = [weight.path for part in parts for weight in part.weights if id(weight) not in named]
+        if unnamed:
+            raise ValueError(
+                "Expected a model of the original's parts. Received: one with weights that it has no "
+                f"names for: {_list(unnamed)}"
+            )
+
     def read_into(self, arrays: Mapping[str, Array]) -> None:
         """Assigns every variable, one parameter after the other.
 

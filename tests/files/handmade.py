@@ -100,6 +100,17 @@ def floats(count: int = 6) -> bytes:
 
 GOOD = tensor("FloatStorage", 6, (2, 3))  # of the storage "0", `floats()`
 
+
+def beside(value: bytes) -> bytes:
+    """A good checkpoint with something beside its tensors."""
+    return dictionary({"callbacks": value, "state_dict": ordered({"w": GOOD})})
+
+
+def among(value: bytes) -> bytes:
+    """A checkpoint with something among its tensors."""
+    return dictionary({"state_dict": ordered({"w": GOOD, "x": value})})
+
+
 # === Files ===
 
 

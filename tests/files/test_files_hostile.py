@@ -13,6 +13,8 @@ from keras_ldm.files import pickle_machine, read_tensors, torch_objects
 from tests.files.handmade import (
     GOOD,
     ORDERED,
+    among,
+    beside,
     call,
     dictionary,
     floats,
@@ -22,7 +24,6 @@ from tests.files.handmade import (
     number,
     numbers,
     opened,
-    ordered,
     refused,
     several,
     storage,
@@ -34,16 +35,6 @@ from tests.files.handmade import (
 
 LAYOUTS = (zipped, legacy)
 both = pytest.mark.parametrize("write", LAYOUTS)
-
-
-def beside(value: bytes) -> bytes:
-    """A good checkpoint with something beside its tensors."""
-    return dictionary({"callbacks": value, "state_dict": ordered({"w": GOOD})})
-
-
-def among(value: bytes) -> bytes:
-    """A checkpoint with something among its tensors."""
-    return dictionary({"state_dict": ordered({"w": GOOD, "x": value})})
 
 
 # === Calls ===

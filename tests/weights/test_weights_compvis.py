@@ -8,10 +8,12 @@ import pytest
 import yaml
 from keras import ops
 
+from keras_ldm.conditioning import Conditioner, TextEmbedder
 from keras_ldm.files import read_tensors, write_ckpt, write_safetensors
-from keras_ldm.models import AutoencoderKL, VQModel
+from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet, VQModel
 from keras_ldm.tasks import LatentDiffusion
 from keras_ldm.weights import compvis
+from tests.files.handmade import beside, call, text, zipped
 from tests.golden.original import FOLDER, Original, deviation
 
 AUTOENCODER, TASK = "kl-f4", "cin256-v2"
@@ -188,6 +190,18 @@ def test_configuration_runs_nothing(tmp_path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+def test_hostile_checkpoint(tmp_path) -> None:
+    """What else a pickle may try is in tests/files."""
+    shutil.copy(FOLDER / AUTOENCODER / "config.yaml", tmp_path / "config.yaml")
+    made = tmp_path / "made"
+    command = call("os.system", text(f"touch {made}"))
+    for value in (command, beside(command)):
+        checkpoint = zipped(tmp_path / "model.ckpt", value)
+        with pytest.raises(ValueError, match=r"names 'os\.system'.*do not trust"):
+            compvis.load(checkpoint)
+    assert not made.exists()
+
+
 def test_damaged_checkpoint(tmp_path) -> None:
     path = write(tmp_path)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -238,9 +252,17 @@ def test_buffers_of_the_schedule(tmp_path) -> None:
 
 def test_only_what_the_original_has_is_written(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"\['.ckpt', '.safetensors'\].*model.h5"):
-        compvis.save(compvis.load(write(tmp_path)), tmp_path / "model.h5")
+        compvis.save(AutoencoderKL((4,), 2, groups=2, num_res_blocks=1), tmp_path / "model.h5")
     with pytest.raises(ValueError, match="Expected an AutoencoderKL.*Sequential"):
         compvis.save(keras.Sequential(), tmp_path / "model.ckpt")
+    encoder = TransformerTextEncoder(8, 4, 1, 3, num_heads=1, head_dim=4, embedding_dim=2)
+    other = Conditioner({"tokens": TextEmbedder(encoder, None)})
+    autoencoder = AutoencoderKL((4,), 2, groups=2, num_res_blocks=1)
+    unet = UNet((4,), 2, 2, context_dim=4, num_heads=1, groups=2, num_res_blocks=1)
+    task = LatentDiffusion(autoencoder, unet, other, latent_scale=1.0)
+    with pytest.raises(ValueError, match="no names for: .*embedding_projection"):
+        compvis.save(task, tmp_path / "model.ckpt")
+    assert not list(tmp_path.glob("*"))
 
 
 # === Use ===

@@ -155,16 +155,22 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
         path: ending in `.ckpt` or `.safetensors`. It is written beside and renamed.
 
     Raises:
-        ValueError: for another ending or another kind of model.
+        ValueError: for another ending or another kind of model, or one with a part that the original
+            has no name for.
     """
     writers = {".ckpt": write_ckpt, ".safetensors": write_safetensors}
     suffix = Path(path).suffix
     if suffix not in writers:
         raise ValueError(f"Expected a path ending in {sorted(writers)}. Received: {os.fspath(path)!r}")
     if isinstance(model, LatentDiffusion):
-        tensors = _task_tensors(model)
+        table = task_names(model)
+        conditioner = [] if model.conditioner is None else [model.conditioner]
+        table.check_whole(model.unet, model.autoencoder, *conditioner)
+        tensors = _task_tensors(model, table)
     elif isinstance(model, Autoencoder):
-        tensors = autoencoder_names(model).write_from()
+        table = autoencoder_names(model)
+        table.check_whole(model)
+        tensors = table.write_from()
     else:
         raise ValueError(
             "Expected an AutoencoderKL, a VQModel or a LatentDiffusion. "
@@ -173,10 +179,10 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
     writers[suffix](path, tensors)
 
 
-def _task_tensors(task: LatentDiffusion) -> Iterator[tuple[str, Array]]:
+def _task_tensors(task: LatentDiffusion, table: NameTable) -> Iterator[tuple[str, Array]]:
     yield from _schedule_buffers(task.schedule).items()
     yield "scale_factor", np.asarray(_scale_factor(task), np.float32)
-    yield from task_names(task).write_from()
+    yield from table.write_from()
     if _conditions_on_first_stage(task):
         yield from autoencoder_names(task.autoencoder, "cond_stage_model.").write_from()
     if task.ema is not None:
