@@ -5,7 +5,7 @@ variables together into a checkpoint's arrays. Arrays of checkpoints are in PyTo
 kernels `(out, in)`, convolution kernels `(out, in, height, width)`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -58,10 +58,11 @@ class NameTable:
             raise ValueError(f"Expected each name once. Received: {name!r} twice")
         self.parameters[name] = parameter
 
-    def update(self, other: "NameTable") -> None:
-        """Adds all of another table's parameters under their full names."""
+    def update(self, other: "NameTable", only: Container[str] | None = None) -> None:
+        """Adds another table's parameters under their full names, all or only some of them."""
         for name, parameter in other.parameters.items():
-            self._add(name, parameter)
+            if only is None or name in only:
+                self._add(name, parameter)
 
     # === Layers ===
 

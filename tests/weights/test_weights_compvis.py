@@ -209,6 +209,23 @@ def test_damaged_checkpoint(tmp_path) -> None:
         compvis.load(path)
 
 
+def test_second_names_of_the_first_stage(tmp_path) -> None:
+    """Where it embeds the condition too, a checkpoint may hold it twice."""
+    state = Original("inpainting_big").checkpoint()
+    first = {k: v for k, v in state.items() if k.startswith("first_stage_model.")}
+    twins = {k.replace("first_stage_model.", "cond_stage_model.", 1): v for k, v in first.items()}
+    assert isinstance(
+        compvis.load(write(tmp_path, "inpainting_big", {**state, **twins})), LatentDiffusion
+    )
+    name = next(iter(twins))
+    with pytest.raises(ValueError, match="1 of another shape: cond_stage_model"):
+        wrong = {**twins, name: np.ones(3, np.float32)}
+        compvis.load(write(tmp_path, "inpainting_big", {**state, **wrong}))
+    with pytest.raises(ValueError, match="1 not in the model: cond_stage_model.other"):
+        more = {"cond_stage_model.other": np.ones(3, np.float32)}
+        compvis.load(write(tmp_path, "inpainting_big", {**state, **more}))
+
+
 # === Writing ===
 
 

@@ -25,7 +25,7 @@ _AVERAGES = "model_ema."
 _AVERAGE_STATE = ("model_ema.decay", "model_ema.num_updates")
 # In a checkpoint of the original, and in no network here: what training alone needs (discriminator,
 # perceptual loss), and what follows from the configuration.
-_TRAINING_LOSS = ("loss.", "first_stage_model.loss.")
+_TRAINING_LOSS = ("loss.", "first_stage_model.loss.", "cond_stage_model.loss.")
 _BUFFERS = {
     *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
     *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
@@ -72,7 +72,7 @@ def load(
         if is_autoencoder(target):
             with _no_random_values():
                 model = make_autoencoder(target, options)
-            table, averages = autoencoder_names(model), NameTable()
+            table, averages, twins = autoencoder_names(model), NameTable(), NameTable()
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
         elif target in TARGETS:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
@@ -81,7 +81,8 @@ def load(
                 model = make_task(options, scale, ema)
             table = task_names(model)
             averages = average_names(model) if has_averages else NameTable()
-            others = {name for name in tensors if _is_optional(name, model, averages)}
+            others = {name for name in tensors if _is_optional(name, averages)}
+            twins = _first_stage_twins(model)
         else:
             raise ValueError(
                 f"Expected a configuration of an autoencoder or of {TARGETS[0]!r}. Received: {target!r}"
@@ -90,6 +91,7 @@ def load(
         whole = NameTable()
         whole.update(table)
         whole.update(averages)
+        whole.update(twins, only=shapes)
         whole.check(shapes, source)
         table.read_into(tensors)
         if isinstance(model, LatentDiffusion):
@@ -115,17 +117,18 @@ def _config_beside(checkpoint: Path) -> Path:
     )
 
 
-def _is_optional(name: str, task: LatentDiffusion, averages: NameTable) -> bool:
-    if name in _BUFFERS or name in _AVERAGE_STATE or name.startswith(_TRAINING_LOSS):
-        return True
-    if name.startswith(_AVERAGES):
+def _is_optional(name: str, averages: NameTable) -> bool:
+    if name.startswith(_AVERAGES) and name not in _AVERAGE_STATE:
         return not averages.parameters
-    return name.startswith("cond_stage_model.") and _conditions_on_first_stage(task)
+    return name in _BUFFERS or name in _AVERAGE_STATE or name.startswith(_TRAINING_LOSS)
 
 
-def _conditions_on_first_stage(task: LatentDiffusion) -> bool:
+def _first_stage_twins(task: LatentDiffusion) -> NameTable:
+    """The first stage's second names, where it also embeds the condition."""
     embedders = {} if task.conditioner is None else task.conditioner.embedders
-    return any(isinstance(embedder, LatentEmbedder) for embedder in embedders.values())
+    if any(isinstance(embedder, LatentEmbedder) for embedder in embedders.values()):
+        return autoencoder_names(task.autoencoder, "cond_stage_model.")
+    return NameTable()
 
 
 def _read_averages(task: LatentDiffusion, averages: NameTable, tensors: TensorFile) -> None:
@@ -183,8 +186,7 @@ def _task_tensors(task: LatentDiffusion, table: NameTable) -> Iterator[tuple[str
     yield from _schedule_buffers(task.schedule).items()
     yield "scale_factor", np.asarray(_scale_factor(task), np.float32)
     yield from table.write_from()
-    if _conditions_on_first_stage(task):
-        yield from autoencoder_names(task.autoencoder, "cond_stage_model.").write_from()
+    yield from _first_stage_twins(task).write_from()
     if task.ema is not None:
         task._finish_average()
         yield "model_ema.decay", np.asarray(task.ema.max_decay, np.float32)
