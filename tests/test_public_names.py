@@ -131,6 +131,7 @@ NAMES = {
     """,
     "files": """
         TensorFile
+        atomic_path
         atomic_write
         read_tensors
         write_ckpt

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not output.parent.is_dir():
         raise FileNotFoundError(f"Expected a folder that exists. Received: {str(output.parent)!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from keras_ldm.files import atomic_path
     from keras_ldm.tasks import TextToImage
 
     if arguments.model is not None and not arguments.model.endswith(".keras"):
@@ -64,10 +65,6 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         image_size=arguments.image_size,
     )
-    temporary = output.with_name(f".{os.getpid()}.{output.name}")
-    try:
+    with atomic_path(output) as temporary:
         Image.fromarray(np.concatenate(list(images), axis=1)).save(temporary)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(output)

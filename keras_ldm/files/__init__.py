@@ -4,6 +4,7 @@ Neither reading nor writing needs PyTorch, and nothing that a file names is ever
 Whatever is wrong with a file is a `ValueError` that names the file and the reason.
 """
 
+from keras_ldm.files.atomic import atomic_path as atomic_path
 from keras_ldm.files.atomic import atomic_write as atomic_write
 from keras_ldm.files.checkpoint_writing import write_ckpt as write_ckpt
 from keras_ldm.files.reading import read_tensors as read_tensors

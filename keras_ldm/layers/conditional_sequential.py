@@ -42,7 +42,7 @@ class ConditionalSequential(keras.layers.Layer):
                 layer.build(shape, context_shape)
             else:
                 layer.build(shape)
-            shape = (*shape[:-1], getattr(layer, "channels", getattr(layer, "filters", shape[-1])))
+            shape = layer.compute_output_shape(shape)
 
     def call(
         self,

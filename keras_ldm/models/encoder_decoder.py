@@ -126,10 +126,10 @@ class AutoencoderHalf(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Builds the layers, each on the output of the one before."""
-        width = input_shape[-1]
+        shape = (None, None, None, input_shape[-1])
         for layer in [*self.layers, self.norm_out, self.conv_out]:
-            layer.build((None, None, None, width))
-            width = getattr(layer, "channels", getattr(layer, "filters", width))
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Applies the layers in order."""

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import resolve_jit_compile
+from keras_ldm.files import atomic_path
 from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
@@ -239,19 +240,15 @@ class Task(keras.Model):
         Raises:
             ValueError: if the path does not end in `.keras`.
             FileExistsError: if there is such a file and `overwrite` is False.
+            IsADirectoryError: if there is a folder of that name.
         """
         path = Path(filepath)
         if path.suffix != ".keras":
             raise ValueError(f"Expected a path that ends in '.keras'. Received: {str(path)!r}")
         if path.exists() and not overwrite:
             raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-        try:
+        with atomic_path(path) as temporary:
             super().save(temporary, overwrite=True, **kwargs)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def from_preset(cls, handle: str | os.PathLike[str]) -> Any:
