@@ -97,6 +97,16 @@ def test_scale_factor_of_the_checkpoint_comes_first(tmp_path) -> None:
     np.testing.assert_allclose(ops.convert_to_numpy(task.latent_space.std), 4.0)
 
 
+def test_options_of_the_task(tmp_path) -> None:
+    path = write(tmp_path, "adm")
+    assert compvis.load(path).image_size == (16, 16)  # 8 latents of 2 pixels
+    task = compvis.load(path, changed("adm", "params.parameterization", "x0"))
+    x0, noise = (ops.convert_to_tensor(Original("adm")[name]) for name in ("x0", "noise"))
+    labels = {"class_label": ops.convert_to_tensor([1, 2])}
+    targets = task.predict_noised(x0, ops.convert_to_tensor([9, 400]), noise, labels)["target"]
+    assert deviation(targets, Original("adm")["x0"]) < 1e-6
+
+
 def test_what_training_alone_needs_is_left_out(tmp_path) -> None:
     state = Original(AUTOENCODER).checkpoint()
     state["loss.discriminator.main.0.weight"] = np.ones((2, 2), np.float32)
@@ -265,6 +275,21 @@ def test_buffers_of_the_schedule(tmp_path) -> None:
         before = np.append(1.0, products[:-1])
         # The posterior's mean of a signal without noise is that signal, one step less noisy.
         np.testing.assert_allclose(x0 + x1 * np.sqrt(products), np.sqrt(before), rtol=1e-5)
+        # Its precision is that of the step's likelihood and of the prior together.
+        betas, variance = (tensors[name].astype(np.float64) for name in ("betas", "posterior_variance"))
+        precision = (1 - betas[1:]) / betas[1:] + 1 / (1 - before[1:])
+        np.testing.assert_allclose(variance, np.append(0, 1 / precision), rtol=1e-4)
+        np.testing.assert_allclose(
+            tensors["posterior_log_variance_clipped"], np.log(np.maximum(variance, 1e-20)), rtol=1e-5
+        )
+        for name, values in {
+            "alphas_cumprod_prev": before,
+            "sqrt_alphas_cumprod": np.sqrt(products),
+            "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - products),
+            "log_one_minus_alphas_cumprod": np.log(1 - products),
+            "sqrt_recip_alphas_cumprod": 1 / np.sqrt(products),
+        }.items():
+            np.testing.assert_allclose(tensors[name], values, rtol=1e-5, err_msg=name)
 
 
 def test_only_what_the_original_has_is_written(tmp_path) -> None:
