@@ -34,15 +34,24 @@ class Conditioner(keras.layers.Layer):
         self.built = True
 
     @property
-    def can_drop(self) -> bool:
-        """Whether every condition was dropped now and then in training, as guidance needs."""
+    def drops(self) -> bool:
+        """Whether every condition is dropped now and then in training."""
         return all(embedder.dropout_rate > 0 for embedder in self.embedders.values())
 
-    def preprocess(self, batch: Batch) -> dict[str, Array]:
+    @property
+    def null_known(self) -> bool:
+        """Whether the model has learned what stands for no condition, as guidance needs."""
+        return all(embedder.null_known for embedder in self.embedders.values())
+
+    def preprocess(self, batch: Batch, latent_sides: tuple[int, ...] | None = None) -> dict[str, Array]:
         """Raw conditions to arrays, on the host.
 
+        Args:
+            batch: with an entry for each embedder; others are left alone.
+            latent_sides: height and width of the latents, if maps among the conditions should fit them.
+
         Raises:
-            ValueError: if one is missing, or its embedder refuses it.
+            ValueError: if one is missing, its embedder refuses it, or a map does not fit.
         """
         keys = {
             name: next((key for key in (name, *embedder.other_names) if key in batch), "")
@@ -51,7 +60,24 @@ class Conditioner(keras.layers.Layer):
         missing = [name for name, key in keys.items() if not key]
         if missing:
             raise ValueError(f"Expected the conditions {missing}. Received: {sorted(batch)}")
-        return {name: self.embedders[name].preprocess(batch[key]) for name, key in keys.items()}
+        arrays = {name: self.embedders[name].preprocess(batch[key]) for name, key in keys.items()}
+        if latent_sides is not None and self.latent_sides(arrays) not in (None, latent_sides):
+            raise ValueError(
+                f"Expected maps over latents of {latent_sides}. Received: {self.latent_sides(arrays)}"
+            )
+        return arrays
+
+    def latent_sides(self, arrays: Mapping[str, Array]) -> tuple[int, int] | None:
+        """Height and width of the latents that preprocessed maps lie over; None without maps.
+
+        Raises:
+            ValueError: if the maps do not lie over the same latents.
+        """
+        sides = {name: e.latent_sides(arrays[name]) for name, e in self.embedders.items()}
+        sides = {name: side for name, side in sides.items() if side is not None}
+        if len(set(sides.values())) > 1:
+            raise ValueError(f"Expected maps over latents of one size. Received: {sides}")
+        return next(iter(sides.values()), None)
 
     def null(self, batch_size: int) -> dict[str, Array]:
         """Arrays that stand for no condition."""

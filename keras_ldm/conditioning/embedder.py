@@ -20,6 +20,8 @@ class Embedder(keras.layers.Layer):
     Args:
         dropout: how often, in training, the condition is replaced by `null`, so that the model also
             learns to do without (classifier-free guidance).
+        null_known: whether the model has learned that `null` stands for no condition; by default if
+            `dropout` is above 0.
         seed: of that dropout.
         **kwargs: see `keras.layers.Layer`.
 
@@ -32,11 +34,19 @@ class Embedder(keras.layers.Layer):
 
     other_names: tuple[str, ...] = ()
 
-    def __init__(self, *, dropout: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dropout: float = 0.0,
+        null_known: bool | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"autocast": False, **kwargs})
         if not 0 <= dropout < 1:
             raise ValueError(f"Expected a dropout rate in [0, 1). Received: {dropout}")
         self.dropout_rate = dropout
+        self.null_known = dropout > 0 if null_known is None else null_known
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -47,6 +57,10 @@ class Embedder(keras.layers.Layer):
     @abstractmethod
     def null(self, batch_size: int) -> Array:
         """Arrays that stand for no condition."""
+
+    def latent_sides(self, inputs: Array) -> tuple[int, int] | None:
+        """Height and width of the latents that preprocessed maps lie over; None for other conditions."""
+        return None
 
     @abstractmethod
     def embed(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
@@ -62,7 +76,12 @@ class Embedder(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "dropout": self.dropout_rate, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "dropout": self.dropout_rate,
+            "null_known": self.null_known,
+            "seed": self.seed,
+        }
 
 
 def check_integers(raw: Any, ndim: int, limit: int, what: str) -> Array:

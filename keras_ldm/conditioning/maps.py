@@ -19,7 +19,17 @@ from keras_ldm.types import Array, Config, Tensor
 
 
 class MapEmbedder(Embedder):
-    """An embedder whose output is `concat`. There is no map that stands for none."""
+    """An embedder whose output is `concat`. There is no map that stands for none.
+
+    Attributes:
+        factor: how many pixels of the condition's side one of the latents' side stands for.
+    """
+
+    factor = 1
+
+    def latent_sides(self, inputs: Array) -> tuple[int, int]:
+        """Height and width of the latents that preprocessed maps lie over."""
+        return inputs.shape[1] // self.factor, inputs.shape[2] // self.factor
 
     def null(self, batch_size: int) -> Array:
         """Refuses.
@@ -62,6 +72,7 @@ class SegmentationEmbedder(MapEmbedder):
         self.num_classes = num_classes
         self.channels = channels
         self.num_halvings = num_halvings
+        self.factor = 2**num_halvings
         self.use_bias = use_bias
         self.mix = None
         if channels is not None:
@@ -82,13 +93,10 @@ class SegmentationEmbedder(MapEmbedder):
         Raises:
             ValueError: if they are not integers, beyond the classes, or of sides that cannot be halved.
         """
-        maps, factor = (
-            check_integers(raw, 3, self.num_classes, "segmentation maps"),
-            2**self.num_halvings,
-        )
-        if maps.shape[1] % factor or maps.shape[2] % factor:
+        maps = check_integers(raw, 3, self.num_classes, "segmentation maps")
+        if maps.shape[1] % self.factor or maps.shape[2] % self.factor:
             raise ValueError(
-                f"Expected segmentation maps with sides that divide by {factor}. "
+                f"Expected segmentation maps with sides that divide by {self.factor}. "
                 f"Received: shape {maps.shape}"
             )
         return maps
@@ -165,6 +173,7 @@ class LatentEmbedder(MapEmbedder):
         super().__init__(**kwargs)
         freeze(autoencoder)
         self.autoencoder = autoencoder
+        self.factor = autoencoder.downsampling_factor
         self.built = True
 
     def preprocess(self, raw: Any) -> Array:
@@ -196,6 +205,8 @@ class LatentEmbedder(MapEmbedder):
 @keras.saving.register_keras_serializable("keras_ldm")
 class MaskEmbedder(MapEmbedder):
     """Masks, brought to -1 and 1 and to the latents' size by taking every `factor`-th pixel.
+
+    What they mask should be black in the image beside them, as it was in the original's training.
 
     Args:
         factor: the first stage's downsampling factor.

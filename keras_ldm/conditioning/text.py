@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import freeze
-from keras_ldm.conditioning.embedder import Embedder
+from keras_ldm.conditioning.embedder import Embedder, check_integers
 from keras_ldm.conditioning.tokenizers import (
     BertUncasedTokenizer,
     bert_uncased_tokenizer,
@@ -95,7 +95,7 @@ class TextEmbedder(Embedder):
             int32 `(batch, length)`.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: for anything else, or ids beyond the encoder's vocabulary.
         """
         values = np.asarray(captions)
         if values.dtype.kind in "iu":
@@ -103,7 +103,8 @@ class TextEmbedder(Embedder):
                 raise ValueError(
                     f"Expected token ids of shape (batch, {self.length}). Received: shape {values.shape}"
                 )
-            return values.astype(np.int32)
+            limit = getattr(self.encoder, "vocabulary_size", None) or np.iinfo(np.int32).max
+            return check_integers(values, 2, limit, "token ids")
         texts = [c.decode("utf-8") if isinstance(c, bytes) else c for c in values.ravel().tolist()]
         wrong = [text for text in texts if not isinstance(text, str)]
         if values.ndim != 1 or wrong:

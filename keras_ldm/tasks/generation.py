@@ -80,12 +80,12 @@ class Generation:
 
     def _check_guidance(self, scale: float | None, negatives: Batch | None) -> float:
         conditioner = self.task.conditioner
-        can_guide = conditioner is not None and conditioner.can_drop
         if scale is None:
-            scale = _DEFAULT_GUIDANCE_SCALE if can_guide else 1.0
+            scale = _DEFAULT_GUIDANCE_SCALE if conditioner is not None and conditioner.drops else 1.0
         if not np.isfinite(scale):
             raise ValueError(f"Expected a finite guidance scale. Received: {scale}")
-        if scale != 1.0 and not can_guide and (conditioner is None or negatives is None):
+        can_guide = conditioner is not None and (conditioner.null_known or negatives is not None)
+        if scale != 1.0 and not can_guide:
             reason = (
                 "an unconditional model"
                 if conditioner is None
@@ -143,24 +143,25 @@ class Generation:
     def _latent_shape(
         self, image_size: tuple[int, int] | None, initial_latents: Array | None
     ) -> tuple[int, int, int]:
-        task = self.task
+        task, given = self.task, {}
         factor, channels = task.autoencoder.downsampling_factor, task.autoencoder.latent_channels
         if initial_latents is not None:
             shape = tuple(np.shape(initial_latents))
-            sides = [side * factor for side in shape[1:3]]
             if len(shape) != 4 or shape[-1] != channels:
                 raise ValueError(
                     f"Expected `initial_latents` of shape (N, height, width, {channels}). "
                     f"Received: shape {shape}"
                 )
-            if image_size is not None and list(image_size) != sides:
-                raise ValueError(
-                    f"Expected no `image_size`, or that of the initial latents, {sides[0]}x{sides[1]}. "
-                    f"Received: {image_size[0]}x{image_size[1]}"
-                )
-        elif image_size is not None or task.image_size is not None:
-            sides = list(image_size or task.image_size or ())
-        else:
+            given["initial_latents"] = (shape[1] * factor, shape[2] * factor)
+        if image_size is not None:
+            given["image_size"] = image_size
+        maps = None if task.conditioner is None else task.conditioner.latent_sides(self.inputs)
+        if maps is not None:
+            given["conditions"] = (maps[0] * factor, maps[1] * factor)
+        if len(set(given.values())) > 1:
+            raise ValueError(f"Expected one size of images. Received: {given}")
+        sides = next(iter(given.values()), task.image_size)
+        if sides is None:
             raise ValueError(
                 "Expected `image_size`, since the model has not been trained and names none. "
                 "Received: None"

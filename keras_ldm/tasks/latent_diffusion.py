@@ -30,6 +30,7 @@ from keras_ldm.tasks.generation import Generation
 from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.latent_space import LatentSpace
+from keras_ldm.tasks.prediction import predict_epsilon
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, Conditions, Config, SamplerFn, StepCallback, Tensor
 
@@ -56,8 +57,8 @@ class LatentDiffusion(Task):
         latent_scale: what latents are multiplied by, such as 0.18215; None measures it in the first
             `fit`: one over their standard deviation.
         per_channel: when measuring, whether each channel gets a scale and an offset of its own.
-        ema_decay: of the average of the trained weights that `generate` and `evaluate` use; None
-            for no average.
+        ema_decay: of the average of the weights that `generate` and `evaluate` use; None for none.
+        ema_conditioner: whether that is of the conditioner's weights too, not of the U-Net's alone.
         image_size: height and width (or one side) of images to draw; by default those trained on.
         seed: of everything random in training.
         **kwargs: see `keras.Model`.
@@ -80,6 +81,7 @@ class LatentDiffusion(Task):
         latent_scale: float | None = None,
         per_channel: bool = False,
         ema_decay: float | None = 0.9999,
+        ema_conditioner: bool = True,
         image_size: int | Sequence[int] | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -105,11 +107,10 @@ class LatentDiffusion(Task):
         self.ema_decay = ema_decay
         self.image_size = image_sides(image_size)
 
-        self.ema = (
-            None
-            if ema_decay is None
-            else ExponentialMovingAverage(self.trainable_variables, ema_decay, name="ema")
-        )
+        self.ema_conditioner = ema_conditioner
+        averaged = (self if ema_conditioner else unet).trainable_variables
+        average = ExponentialMovingAverage
+        self.ema = None if ema_decay is None else average(averaged, ema_decay, name="ema")
         self.inference = InferenceNetworks(unet, conditioner, self.ema)
         self.built = True
 
@@ -138,7 +139,9 @@ class LatentDiffusion(Task):
         else:
             raise ValueError(f"Expected the key 'image' or 'moments'. Received: {sorted(batch)}")
         if self.conditioner is not None:
-            arrays.update(self.conditioner.preprocess(batch))
+            factor = 1 if "moments" in arrays else self.autoencoder.downsampling_factor
+            height, width = next(iter(arrays.values())).shape[1:3]
+            arrays.update(self.conditioner.preprocess(batch, (height // factor, width // factor)))
         return arrays
 
     def _prepare(self, dataset: TaskDataset) -> None:
@@ -288,17 +291,12 @@ class LatentDiffusion(Task):
 
         Returns:
             float32, shaped like the latents.
+
+        Raises:
+            ValueError: for arguments of other shapes, kinds or ranges.
         """
         self._finish_average()
-        arrays = {} if self.conditioner is None else self.conditioner.preprocess(conditions or {})
-        times, x = np.asarray(timesteps, np.int32), np.asarray(latents, np.float32)
-        output = ops.convert_to_numpy(self.inference(x, times, arrays))
-        signal, spread = (
-            rates[times].astype(np.float32)[:, None, None, None]
-            for rates in (self.schedule.signal_rates, self.schedule.noise_rates)
-        )
-        to_epsilon = get_parameterization(self.parameterization).to_epsilon
-        return np.asarray(to_epsilon(output, x, signal, spread))
+        return predict_epsilon(self, latents, timesteps, conditions)
 
     def generate(
         self,
@@ -329,11 +327,12 @@ class LatentDiffusion(Task):
                 grid takes a few more where it does not divide them.
             guidance_scale: 1 follows the conditions as trained, more exaggerates them; by default 5
                 where the model can be guided.
-            sampler: "ddim", "ddpm", or a function of the sampler protocol.
+            sampler: "ddim", "ddpm", "plms", or a function of the sampler protocol.
             seed: of the noise: an int, one int for each image, or None. An image depends on its
                 seed and its place alone, not on the batch or the backend.
             initial_latents: noise to start from, of unit variance, `(N, h, w, c)`.
-            image_size: height and width, or one side; by default that of training.
+            image_size: height and width, or one side; by default that of the maps among the
+                conditions, or of training.
             output: "images", or "latents" (normalized).
             callback: called with a `SamplerStep` after each step of each batch.
             batch_size: images drawn at a time.
@@ -385,6 +384,7 @@ class LatentDiffusion(Task):
             "latent_scale": self.latent_space.scale,
             "per_channel": self.latent_space.per_channel,
             "ema_decay": self.ema_decay,
+            "ema_conditioner": self.ema_conditioner,
             "image_size": self.image_size,
             "seed": self.seed,
         }

@@ -121,6 +121,8 @@ class LatentSpace(keras.layers.Layer):
         """
         model = self.autoencoder
         images = check_images(images, model.image_channels, model.downsampling_factor)
+        if not len(images):
+            raise ValueError("Expected at least one image. Received: none")
         values = values_of(model.variables)
         starts = range(0, len(images), batch_size)
         encoded = [
@@ -138,13 +140,25 @@ class LatentSpace(keras.layers.Layer):
         mean = ops.convert_to_numpy(self.autoencoder.distribution(moments).mode())
         return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
 
-    def decode(self, latents: Tensor) -> Array:
-        """Images, floats about in [-1, 1], from latents at unit scale."""
+    def decode(self, latents: Tensor, batch_size: int = 16) -> Array:
+        """Images, floats about in [-1, 1], from latents at unit scale, so many at a time.
+
+        Raises:
+            ValueError: if they are not the autoencoder's latents, at least one.
+        """
         self.require_measured()
-        return np.asarray(
-            ops.convert_to_numpy(
-                self._compiled_decode(values_of(self.variables), ops.convert_to_tensor(latents))
+        shape, channels = tuple(np.shape(latents)), self.autoencoder.latent_channels
+        if len(shape) != 4 or shape[-1] != channels or not shape[0]:
+            raise ValueError(
+                f"Expected latents of shape (N, height, width, {channels}). Received: shape {shape}"
             )
+        values = values_of(self.variables)
+        batches = (latents[start : start + batch_size] for start in range(0, shape[0], batch_size))
+        return np.concatenate(
+            [
+                ops.convert_to_numpy(self._compiled_decode(values, ops.convert_to_tensor(batch)))
+                for batch in batches
+            ]
         )
 
     def measure(self, batches: Iterable[Array]) -> None:

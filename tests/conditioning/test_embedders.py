@@ -104,7 +104,8 @@ def test_maps_lie_side_by_side_in_order() -> None:
     )
     (concat,) = conditioner(arrays).values()
     np.testing.assert_array_equal(numpy(concat)[0, 0, 0], [0, 0, 0, 1])
-    assert not conditioner.can_drop
+    assert not conditioner.drops
+    assert not conditioner.null_known
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_utf8_bytes_are_decoded() -> None:
         ([1, 2, 3, 4, 5], r"shape \(batch, 5\). Received: shape \(5,\)"),
         (np.ones((2, 4), int), r"shape \(batch, 5\). Received: shape \(2, 4\)"),
         (np.ones((2, 6), int), r"Received: shape \(2, 6\)"),
+        ([[2, 5, 7, 3, 20]], "token ids from 0 to 19. Received: 2 to 20"),
+        ([[2, 5, -1, 3, 0]], "token ids from 0 to 19. Received: -1 to 5"),
         (np.ones((2, 5)), "1.0 of type float"),
         ([["red"], ["blue"]], r"one-dimensional array of strings.*shape \(2, 1\)"),
         ([["red"], ["blue", "heart"]], "inhomogeneous"),
@@ -226,8 +228,10 @@ def test_conditioner_misses_conditions() -> None:
 
 def test_guidance_needs_every_condition_to_be_droppable() -> None:
     never = Table(dropout=0.0)
-    assert Conditioner({"a": Table()}).can_drop
-    assert not Conditioner({"a": Table(), "b": never}).can_drop
+    assert Conditioner({"a": Table()}).drops
+    assert Conditioner({"a": Table()}).null_known
+    assert not Conditioner({"a": Table(), "b": never}).drops
+    assert not Conditioner({"a": Table(), "b": never}).null_known
 
 
 def test_tokenizer_has_bert_s_numbers() -> None:

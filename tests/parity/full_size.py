@@ -24,7 +24,7 @@ def make(folder: Path) -> Any:
     target, options = read_config(folder / "config.yaml")
     if is_autoencoder(target):
         return make_autoencoder(target, options)
-    return make_task(options, None, ema=True)
+    return make_task(options)
 
 
 def shapes(model: Any) -> dict[str, list[int]]:
@@ -42,9 +42,10 @@ def numbers_of_weights(model: Any) -> int:
 
 
 def nameless(value: Any) -> Any:
-    """A configuration without the names of layers."""
+    """A configuration without the names of layers and what concerns training alone."""
+    left_out = ("name", "build_config", "trainable", "dropout", "null_known", "ema_conditioner")
     if isinstance(value, dict):
-        return {k: nameless(v) for k, v in value.items() if k not in ("name", "build_config")}
+        return {k: nameless(v) for k, v in value.items() if k not in left_out}
     return [nameless(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 

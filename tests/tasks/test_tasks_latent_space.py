@@ -83,6 +83,14 @@ def test_encode_and_decode_are_scaled() -> None:
     assert np.allclose(latents, 0.5 * mean, atol=1e-6)
     direct = numpy(task.autoencoder.decode(keras.ops.convert_to_tensor(mean)))
     assert np.allclose(task.decode_latents(latents), direct, atol=1e-5)
+    assert np.allclose(task.latent_space.decode(latents, batch_size=2), direct, atol=1e-5)
+    tensor = keras.ops.convert_to_tensor(latents)
+    assert np.allclose(task.latent_space.decode(tensor, batch_size=2), direct, atol=1e-5)
+    for wrong in (latents[0], latents[:0], latents[..., :1]):
+        with pytest.raises(ValueError, match=r"latents of shape \(N, height, width, 3\)"):
+            task.decode_latents(wrong)
+    with pytest.raises(ValueError, match="at least one image"):
+        task.encode_images(x[:0])
 
 
 def test_pixels_go_there_and_back() -> None:

@@ -161,9 +161,14 @@ LDM = "params.cond_stage_config"
         (AUTOENCODER, "params.embed_dim", None, "the option 'embed_dim' at"),
         (AUTOENCODER, "params.ddconfig.novelty", 3, r"known at .*ddconfig.*\['novelty'\]"),
         (AUTOENCODER, "params.ddconfig.tanh_out", True, "'tanh_out'.*to be False.*not supported"),
-        (AUTOENCODER, "params.ddconfig.attn_type", "flash", "'vanilla', 'linear' or 'none'.*'flash'"),
+        (
+            AUTOENCODER,
+            "params.ddconfig.attn_type",
+            "flash",
+            "'attn_type'.*'linear', 'none', 'vanilla'.*'flash'",
+        ),
         (AUTOENCODER, "params.ddconfig", 3, "options by name.*int"),
-        (TASK, "params.beta_schedule", "sqrt", "'linear', 'sqrt_linear' or 'cosine'.*'sqrt'"),
+        (TASK, "params.beta_schedule", "sqrt", "'cosine', 'linear', 'sqrt_linear'.*'sqrt'"),
         (TASK, "params.parameterization", "mu", r"\['eps', 'x0'\].*'mu'"),
         (TASK, "params.conditioning_key", "hybrid", "'concat', 'crossattn' or 'adm'.*'hybrid'"),
         (TASK, "params.learn_logvar", True, "'learn_logvar'.*not supported"),
@@ -172,6 +177,16 @@ LDM = "params.cond_stage_config"
         (TASK, "params.unet_config.params.channel_mult", [2, 2], r"to begin with 1.*\[2, 2\]"),
         (TASK, "params.unet_config.params.num_heads", None, "`num_heads` or `num_head_channels`"),
         (TASK, "params.unet_config.params.dims", 3, "'dims'.*to be 2.*not supported"),
+        (TASK, "params.unet_config.params.num_heads", 0, "'num_heads' at .*integer of at least 1.* 0"),
+        (TASK, "params.unet_config.params.model_channels", "64", "'model_channels'.*integer.*'64'"),
+        (TASK, "params.unet_config.params.channel_mult", [], r"to begin with 1.*\[\]"),
+        (TASK, "params.unet_config.params.attention_resolutions", 8, "a list of integers.*: 8"),
+        (TASK, "params.image_size", [64, 64], r"'image_size'.*integer.*\[64, 64\]"),
+        (TASK, "params.timesteps", 1000.0, "'timesteps'.*integer.*1000.0"),
+        (TASK, "params.linear_start", "low", "'linear_start'.*a number.*'low'"),
+        (TASK, "params.use_ema", "false", "'use_ema'.*true or false.*'false'"),
+        (TASK, "params.parameterization", ["eps"], r"'parameterization'.*\['eps'\]"),
+        ("adm", "params.unet_config.params.num_classes", None, "`num_classes` of the U-Net.*'adm'"),
         (TASK, "params.first_stage_config.target", "x.VAE", "Expected an autoencoder.*'x.VAE'"),
     ],
 )
@@ -180,6 +195,35 @@ def test_configuration_must_be_supported(tmp_path, name, path, value, match) -> 
     write_ckpt(checkpoint, {"a": np.ones(1, np.float32)})
     with pytest.raises(ValueError, match=match):
         compvis.load(checkpoint, changed(name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [(3, ValueError), (["model"], ValueError), ("model:\n  target: x\n" * 300, FileNotFoundError)],
+)
+def test_configuration_must_be_one(tmp_path, config, error) -> None:
+    checkpoint = tmp_path / "model.ckpt"
+    write_ckpt(checkpoint, {"a": np.ones(1, np.float32)})
+    with pytest.raises(error, match="Expected a configuration"):
+        compvis.load(checkpoint, config)
+
+
+def test_number_without_a_point(tmp_path) -> None:
+    """YAML 1.1 takes 15e-4 for a string; the original's reader does not."""
+    config = changed("ffhq256", "params.linear_start", "15e-4")
+    task = compvis.load(write(tmp_path, "ffhq256"), config)
+    same = compvis.load(tmp_path / "model.ckpt", changed("ffhq256", "params.linear_start", 0.0015))
+    np.testing.assert_array_equal(task.schedule.betas, same.schedule.betas)
+
+
+def test_schedule_must_be_that_of_the_configuration(tmp_path) -> None:
+    task = compvis.load(write(tmp_path, "ffhq256"))
+    written = tmp_path / "written.ckpt"
+    compvis.save(task, written)
+    compvis.load(written, config_of("ffhq256"))
+    for option, value in (("linear_end", 0.0155), ("timesteps", 500)):
+        with pytest.raises(ValueError, match="Expected the noise schedule of the configuration"):
+            compvis.load(written, changed("ffhq256", f"params.{option}", value))
 
 
 @pytest.mark.parametrize("text", ["- 1", "model: 3", "model: [", "\x00", "other: {}"])
@@ -308,6 +352,103 @@ def test_only_what_the_original_has_is_written(tmp_path) -> None:
 
 
 # === Use ===
+
+
+def test_guidance_is_asked_for_and_training_drops_nothing(tmp_path) -> None:
+    path = write(tmp_path, "cin256-v1")
+    original, task = Original("cin256-v1"), compvis.load(path)
+    labels = {"class_label": original["cond_in_class"]}
+    arguments = {"num_steps": 2, "initial_latents": original["x"], "output": "latents"}
+    drawn = task.generate(labels, progress=False, **arguments)
+    plain = task.generate(labels, guidance_scale=1.0, progress=False, **arguments)
+    np.testing.assert_array_equal(drawn, plain)
+    guided = task.generate(labels, guidance_scale=2.0, progress=False, **arguments)
+    last = {"class_label": np.array([10])}  # stands for none among the eleven
+    same = task.generate(
+        labels, negative_conditions=last, guidance_scale=2.0, progress=False, **arguments
+    )
+    np.testing.assert_allclose(guided, same, atol=1e-5)
+    assert task.conditioner.embedders["class_label"].dropout_rate == 0.0
+
+
+def test_classes_of_imagenet_alone_have_none_that_stands_for_none(tmp_path) -> None:
+    config = changed("cin256-v1", f"{LDM}.params.n_classes", None)
+    state = Original("cin256-v1").checkpoint()
+    name = "cond_stage_model.embedding.weight"
+    state[name] = np.zeros((1000, state[name].shape[1]), np.float32)
+    task = compvis.load(write(tmp_path, "cin256-v1", state), config)
+    with pytest.raises(ValueError, match="or negative conditions"):
+        task.generate({"class_label": [1]}, guidance_scale=2.0, progress=False)
+
+
+def test_conditioner_is_frozen_where_the_original_freezes_it(tmp_path) -> None:
+    path = write(tmp_path, TASK)
+    assert compvis.load(path).conditioner.trainable_variables
+    task = compvis.load(path, changed(TASK, "params.cond_stage_trainable", False))
+    assert not task.conditioner.trainable_variables
+    task.save(tmp_path / "task.keras")
+    assert not keras.saving.load_model(tmp_path / "task.keras").conditioner.trainable_variables
+
+
+def test_average_after_training_is_handed_back(tmp_path) -> None:
+    """The original averages the U-Net alone, so the conditioner draws with its weights themselves."""
+    state = Original("cin256-v1").checkpoint()
+    state |= {"model_ema.num_updates": np.int32(5000), "model_ema.decay": np.float32(0.99)}
+    task = compvis.load(write(tmp_path, "cin256-v1", state))
+    assert task.ema.max_decay == pytest.approx(0.99)
+    task.compile(keras.optimizers.SGD(0.1))
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    task.fit({"image": images, "class_label": np.arange(4)}, batch_size=2, verbose=0)
+    compvis.save(task, tmp_path / "tuned.ckpt")
+    tuned = compvis.load(tmp_path / "tuned.ckpt", config_of("cin256-v1"))
+    arguments = {"num_steps": 2, "seed": 0, "progress": False, "image_size": 64}
+    drawn, again = (
+        model.generate({"class_label": [3]}, output="latents", **arguments) for model in (task, tuned)
+    )
+    np.testing.assert_allclose(again, drawn, atol=1e-5)
+
+
+def test_maps_say_how_large_the_image_is(tmp_path) -> None:
+    task = compvis.load(write(tmp_path, "semantic_synthesis256"))
+    maps = {"segmentation": Original("semantic_synthesis256")["cond_in_segmentation"]}
+    height, width = maps["segmentation"].shape[1:3]
+    images = task.generate(maps, num_steps=1, progress=False)
+    assert images.shape[1:3] == (height, width)
+    with pytest.raises(ValueError, match=r"one size of images.*image_size.*conditions"):
+        task.generate(maps, num_steps=1, image_size=2 * height, progress=False)
+    task.compile(keras.optimizers.SGD(0.0))
+    images = np.zeros((len(images), 2 * height, 2 * width, 3), np.uint8)
+    with pytest.raises(ValueError, match="Expected maps over latents of"):
+        task.fit({"image": images, **maps}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"timesteps": [5]}, r"integers of shape \(2,\)"),
+        ({"timesteps": [1.0, 2.0]}, "float"),
+        ({"timesteps": [-1, 5]}, "from 0 to 999. Received: -1 to 5"),
+        ({"timesteps": [1, 1000]}, "Received: 1 to 1000"),
+        ({"timesteps": 5}, r"shape \(\)"),
+        ({"latents": np.zeros((2, 8, 8, 5), "float32")}, r"\(N, height, width, 3\)"),
+        ({"latents": np.zeros((2, 8, 8, 3), "int32")}, "int32"),
+        ({"conditions": {"class_label": [1]}}, "conditions for 2 latents. Received: .*1"),
+        ({"conditions": None}, "class_label"),
+    ],
+)
+def test_predict_epsilon_checks_its_arguments(adapted, change, match) -> None:
+    arguments = {
+        "latents": np.zeros((2, 8, 8, 3), "float32"),
+        "timesteps": [1, 2],
+        "conditions": {"class_label": [1, 2]},
+    }
+    with pytest.raises(ValueError, match=match):
+        adapted.predict_epsilon(**{**arguments, **change})
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    return compvis.load(write(tmp_path_factory.mktemp("adapted"), TASK))
 
 
 def test_opened_model_trains_and_is_saved(tmp_path) -> None:

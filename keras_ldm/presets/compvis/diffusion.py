@@ -159,7 +159,7 @@ def cin256(autoencoder: Autoencoder | None = None) -> LatentDiffusion:
     """
     first_stage = autoencoder or vq_f8()
     unet = _unet(first_stage, 256, (1, 2, 4), attention_levels=(0, 1, 2), context_dim=512)
-    labels = ClassEmbedder(1000, 512, name="class_label")
+    labels = ClassEmbedder(1000, 512, dropout=0.0, name="class_label")
     return _task(first_stage, unet, embedders={"class_label": labels})
 
 
@@ -186,9 +186,9 @@ def cin256_v2(autoencoder: Autoencoder | None = None) -> LatentDiffusion:
 # === Text and layouts ===
 
 
-def _text(name: str, tokenizer: str | None, **options: Any) -> dict[str, Embedder]:
+def _text(name: str, tokenizer: str | None, dropout: float, **options: Any) -> dict[str, Embedder]:
     encoder = TransformerTextEncoder(unused_logits=True, **options)
-    return {name: TextEmbedder(encoder, tokenizer, name=name)}
+    return {name: TextEmbedder(encoder, tokenizer, dropout=dropout, name=name)}
 
 
 def txt2img_1p4b(autoencoder: Autoencoder | None = None) -> LatentDiffusion:
@@ -211,7 +211,7 @@ def txt2img_1p4b(autoencoder: Autoencoder | None = None) -> LatentDiffusion:
     return _task(
         first_stage,
         unet,
-        embedders=_text("caption", "bert_uncased", dim=1280, num_layers=32, max_length=77),
+        embedders=_text("caption", "bert_uncased", 0.1, dim=1280, num_layers=32, max_length=77),
         schedule=scaled_linear_schedule(1000, 0.00085, 0.012),
         latent_scale=0.18215,
         ema_decay=None,
@@ -232,7 +232,7 @@ def text2img256(autoencoder: Autoencoder | None = None) -> LatentDiffusion:
     """
     first_stage = autoencoder or vq_f4()
     unet = _unet(first_stage, 192, (1, 2, 3, 5), attention_levels=(1, 2, 3), context_dim=640)
-    captions = _text("caption", "bert_uncased", dim=640, num_layers=32, max_length=77)
+    captions = _text("caption", "bert_uncased", 0.1, dim=640, num_layers=32, max_length=77)
     return _task(first_stage, unet, embedders=captions)
 
 
@@ -257,7 +257,7 @@ def layout2img_openimages256(autoencoder: Autoencoder | None = None) -> LatentDi
         context_dim=512,
         transformer_depth=3,
     )
-    layouts = _text("tokens", None, vocabulary_size=8192, dim=512, num_layers=16, max_length=92)
+    layouts = _text("tokens", None, 0.0, vocabulary_size=8192, dim=512, num_layers=16, max_length=92)
     return _task(first_stage, unet, 0.0205, embedders=layouts, loss="l1")
 
 

@@ -1,7 +1,8 @@
 """The original's `config.yaml`: which model it describes, with every option read or refused."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,41 @@ class Options:
         if name not in self._left and default is _REQUIRED:
             raise ValueError(f"Expected the option {name!r} at {self.where}. Received: none")
         return self._left.pop(name, default)
+
+    def integer(self, name: str, default: Any = _REQUIRED) -> Any:
+        """An integer of at least 1, or the original's default.
+
+        Raises:
+            ValueError: as `take`, or if it is something else.
+        """
+        return self._typed(name, default, "an integer of at least 1", _is_count)
+
+    def number(self, name: str, default: Any = _REQUIRED) -> Any:
+        """A number, or the original's default; errors as of `integer`."""
+        value = self._typed(name, default, "a number", _is_number)
+        return default if value is default else float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false; errors as of `integer`."""
+        return bool(self._typed(name, default, "true or false", lambda v: isinstance(v, bool)))
+
+    def integers(self, name: str, default: Any = _REQUIRED) -> tuple[int, ...]:
+        """A list of integers of at least 1; errors as of `integer`."""
+        what = "a list of integers of at least 1"
+        return tuple(self._typed(name, default, what, _are_counts))
+
+    def word(self, name: str, choices: Sequence[str]) -> str:
+        """One of some words, of which the first is the original's default; errors as of `integer`."""
+        what = f"one of {sorted(choices)}"
+        return str(self._typed(name, choices[0], what, lambda v: isinstance(v, str) and v in choices))
+
+    def _typed(self, name: str, default: Any, what: str, valid: Callable[[Any], bool]) -> Any:
+        value = self.take(name, default)
+        if value is default or valid(value):
+            return value
+        raise ValueError(
+            f"Expected the option {name!r} at {self.where} to be {what}. Received: {value!r}"
+        )
 
     def take_part(self, name: str) -> tuple[str, "Options"]:
         """The target and the options of a part that is configured by itself.
@@ -87,6 +123,30 @@ class Options:
             )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no name of a file: too long, for example
+        return False
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(_is_count(value) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):  # as YAML 1.1 has 1e-4, which has no point
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Options]:
     """The target and the options of the model that a configuration describes.
 
@@ -99,10 +159,15 @@ def read_config(config: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str
     """
     where = "the configuration"
     if not isinstance(config, Mapping):
+        if not isinstance(config, (str, os.PathLike)):
+            raise ValueError(
+                "Expected a configuration as a path or as what it holds, a dictionary. "
+                f"Received: {type(config).__name__}"
+            )
         path = Path(config)
-        if not path.is_file():
+        if not _is_file(path):
             raise FileNotFoundError(
-                f"Expected a configuration. Received: {str(path)!r}, which is no file"
+                f"Expected a configuration. Received: {str(path)[:200]!r}, which is no file"
             )
         try:
             config = yaml.safe_load(path.read_text("utf-8"))

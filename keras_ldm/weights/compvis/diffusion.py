@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from keras_ldm.backend import freeze
 from keras_ldm.conditioning import (
     ClassEmbedder,
     Conditioner,
@@ -21,6 +22,7 @@ from keras_ldm.diffusion import (
 )
 from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks import LatentDiffusion
+from keras_ldm.types import Config
 from keras_ldm.weights.compvis.config import Options
 from keras_ldm.weights.compvis.names import autoencoder_names, text_encoder_names, unet_names
 from keras_ldm.weights.compvis.networks import make_autoencoder, make_text_encoder, make_unet
@@ -30,16 +32,18 @@ _TASKS = "ldm.models.diffusion.ddpm."
 TARGETS = (_TASKS + "LatentDiffusion", _TASKS + "Layout2ImgDiffusion")
 _ENCODERS = "ldm.modules.encoders.modules."
 _PARAMETERIZATIONS = {"eps": "epsilon", "x0": "x0"}
-_EMA_DECAY = 0.9999  # of `LitEma`
+EMA_DECAY = 0.9999  # of `LitEma`
 
 
-def make_task(options: Options, scale_factor: float | None, ema: bool) -> LatentDiffusion:
+def make_task(
+    options: Options, scale_factor: float | None = None, ema_decay: float | None = EMA_DECAY
+) -> LatentDiffusion:
     """A task with fresh weights.
 
     Args:
         options: of `LatentDiffusion` (ddpm.py).
         scale_factor: of the checkpoint, where it has one.
-        ema: whether to keep an average of the weights, where the original does.
+        ema_decay: of the average of the weights, where the original keeps one; None for none.
 
     Raises:
         ValueError: for an option that is not supported; the message names it.
@@ -55,16 +59,11 @@ def make_task(options: Options, scale_factor: float | None, ema: bool) -> Latent
     unet = make_unet(*options.take_part("unet_config"))
     conditioner = _make_conditioner(options, autoencoder, unet)
     schedule = _make_schedule(options)
-    parameterization = options.take("parameterization", "eps")
-    if parameterization not in _PARAMETERIZATIONS:
-        raise ValueError(
-            f"Expected `parameterization` among {sorted(_PARAMETERIZATIONS)} at {options.where}. "
-            f"Received: {parameterization!r}"
-        )
-    config_scale = options.take("scale_factor", 1.0)
-    loss = options.take("loss_type", "l2")
-    uses_ema = options.take("use_ema", True)
-    latent_side = options.take("image_size", 256)
+    parameterization = options.word("parameterization", tuple(_PARAMETERIZATIONS))
+    config_scale = options.number("scale_factor", 1.0)
+    loss = options.word("loss_type", ("l2", "l1"))
+    uses_ema = options.flag("use_ema", True)
+    latent_side = options.integer("image_size", 256)
     options.finish()
     return LatentDiffusion(
         autoencoder,
@@ -72,36 +71,33 @@ def make_task(options: Options, scale_factor: float | None, ema: bool) -> Latent
         conditioner,
         schedule=schedule,
         parameterization=_PARAMETERIZATIONS[parameterization],
-        loss=loss,
-        latent_scale=float(config_scale if scale_factor is None else scale_factor),
-        ema_decay=_EMA_DECAY if uses_ema and ema else None,
+        loss="l1" if loss == "l1" else "l2",
+        latent_scale=config_scale if scale_factor is None else scale_factor,
+        ema_decay=ema_decay if uses_ema else None,
+        ema_conditioner=False,
         image_size=latent_side * autoencoder.downsampling_factor,
     )
 
 
 def _make_schedule(options: Options) -> NoiseSchedule:
-    count, kind = options.take("timesteps", 1000), options.take("beta_schedule", "linear")
-    start, end = options.take("linear_start", 1e-4), options.take("linear_end", 2e-2)
-    offset = options.take("cosine_s", 8e-3)
-    if kind == "linear":  # in the square root of beta
-        return scaled_linear_schedule(count, start, end)
-    if kind == "sqrt_linear":
-        return linear_schedule(count, start, end)
+    count = options.integer("timesteps", 1000)
+    kind = options.word("beta_schedule", ("linear", "sqrt_linear", "cosine"))
+    start, end = options.number("linear_start", 1e-4), options.number("linear_end", 2e-2)
+    offset = options.number("cosine_s", 8e-3)
     if kind == "cosine":
         return cosine_schedule(count, offset)
-    raise ValueError(
-        f"Expected `beta_schedule` 'linear', 'sqrt_linear' or 'cosine' at {options.where}. "
-        f"Received: {kind!r}"
-    )
+    # The original calls linear what is so in the square root of beta.
+    make = scaled_linear_schedule if kind == "linear" else linear_schedule
+    return make(count, start, end)
 
 
 # === Conditions ===
 
 
 def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) -> Conditioner | None:
-    options.ignore("cond_stage_trainable")
     key = options.take("cond_stage_key", "image")
-    concat_mode = options.take("concat_mode", True)
+    concat_mode = options.flag("concat_mode", True)
+    is_trained = options.flag("cond_stage_trainable", False)
     way = options.take("conditioning_key", None) or ("concat" if concat_mode else "crossattn")
     target, parameters = options.take_part("cond_stage_config")
     if target == "__is_unconditional__":
@@ -114,27 +110,38 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
     if target == "__is_first_stage__":
         return Conditioner(_first_stage_embedders(key, autoencoder, unet))
     embedders: dict[str, Embedder] = {}
+    # The original drops no condition in training, but many of its models have learned to do without.
+    guided: Config = {"dropout": 0.0, "null_known": True}
     if target == _ENCODERS + "ClassEmbedder":
         parameters.ignore("key")
+        num_classes = parameters.integer("n_classes", None)  # then those of ImageNet alone
         embedders["class_label"] = ClassEmbedder(
-            parameters.take("n_classes", 1000), parameters.take("embed_dim"), name="class_label"
+            num_classes or 1000,
+            parameters.integer("embed_dim"),
+            name="class_label",
+            **{**guided, "null_known": num_classes is not None},
         )
     elif target in (_ENCODERS + "BERTEmbedder", _ENCODERS + "TransformerEmbedder"):
         encoder, has_tokenizer = make_text_encoder(target.removeprefix(_ENCODERS), parameters)
         name = "caption" if has_tokenizer else "tokens"
         tokenizer = "bert_uncased" if has_tokenizer else None
-        embedders[name] = TextEmbedder(encoder, tokenizer, name=name)
+        embedders[name] = TextEmbedder(encoder, tokenizer, name=name, **guided)
     elif target == _ENCODERS + "SpatialRescaler":
         embedders["segmentation"] = _segmentation_embedder(parameters)
     elif target == "torch.nn.Identity" and way == "concat":
         channels = unet.in_channels - autoencoder.latent_channels
         embedders["low_resolution"] = ImageEmbedder(channels, name="low_resolution")
     elif target == "torch.nn.Identity" and way == "adm":
-        embedders["class_label"] = ClassEmbedder(
-            unet.num_classes or 0, None, dropout=0.0, name="class_label"
-        )
+        if unet.num_classes is None:
+            raise ValueError(
+                f"Expected `num_classes` of the U-Net at {options.where} with `conditioning_key` 'adm'. "
+                "Received: none"
+            )
+        embedders["class_label"] = ClassEmbedder(unet.num_classes, None, dropout=0.0, name="class_label")
     elif target == "torch.nn.Identity":
-        embedders["clip_embedding"] = TokenEmbedder(unet.context_dim or 0, name="clip_embedding")
+        embedders["clip_embedding"] = TokenEmbedder(
+            unet.context_dim or 0, name="clip_embedding", **guided
+        )
     else:
         known = ["BERTEmbedder", "ClassEmbedder", "SpatialRescaler", "TransformerEmbedder"]
         raise ValueError(
@@ -143,7 +150,10 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
             f"{options.where}.cond_stage_config. Received: {target!r}"
         )
     parameters.finish()
-    return Conditioner(embedders)
+    conditioner = Conditioner(embedders)
+    if not is_trained:
+        freeze(conditioner)
+    return conditioner
 
 
 def _first_stage_embedders(key: str, autoencoder: Autoencoder, unet: UNet) -> dict[str, Embedder]:
@@ -163,10 +173,10 @@ def _segmentation_embedder(options: Options) -> SegmentationEmbedder:
     options.only("method", "bilinear")  # which is the mean of four pixels at half the size
     options.only("multiplier", 0.5)
     return SegmentationEmbedder(
-        options.take("in_channels", 3),
-        options.take("out_channels", None),
-        options.take("n_stages", 1),
-        use_bias=options.take("bias", False),
+        options.integer("in_channels", 3),
+        options.integer("out_channels", None),
+        options.integer("n_stages", 1),
+        use_bias=options.flag("bias", False),
         name="segmentation",
     )
 

@@ -16,7 +16,7 @@ from keras_ldm.models import Autoencoder
 from keras_ldm.tasks import LatentDiffusion
 from keras_ldm.types import Array
 from keras_ldm.weights.compvis.config import read_config
-from keras_ldm.weights.compvis.diffusion import TARGETS, average_names, make_task, task_names
+from keras_ldm.weights.compvis.diffusion import EMA_DECAY, TARGETS, average_names, make_task, task_names
 from keras_ldm.weights.compvis.names import autoencoder_names
 from keras_ldm.weights.compvis.networks import is_autoencoder, make_autoencoder
 from keras_ldm.weights.table import NameTable
@@ -57,7 +57,7 @@ def load(
         FileNotFoundError: if there is no checkpoint or no configuration.
         ValueError: if the checkpoint is damaged or something else; if the configuration names a model
             or an option that is not supported; or if a parameter is missing, left over or of another
-            shape.
+            shape, or the noise schedule another.
 
     Example:
 
@@ -76,9 +76,11 @@ def load(
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
         elif target in TARGETS:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
-            scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else None
+            scale = _number(tensors, "scale_factor", None)
+            decay = _number(tensors, "model_ema.decay", EMA_DECAY) if ema else None
             with _no_random_values():
-                model = make_task(options, scale, ema)
+                model = make_task(options, scale, decay)
+            _check_schedule(model.schedule, tensors, source)
             table = task_names(model)
             averages = average_names(model) if has_averages else NameTable()
             others = {name for name in tensors if _is_optional(name, averages)}
@@ -117,6 +119,24 @@ def _config_beside(checkpoint: Path) -> Path:
     )
 
 
+def _number(tensors: TensorFile, name: str, default: float | None) -> float | None:
+    """The single number of a buffer, where there is one."""
+    return np.asarray(tensors[name], np.float64).item() if name in tensors else default
+
+
+def _check_schedule(schedule: NoiseSchedule, tensors: TensorFile, source: str) -> None:
+    """A checkpoint of another schedule is one of another configuration."""
+    if "alphas_cumprod" not in tensors:
+        return
+    theirs, ours = np.asarray(tensors["alphas_cumprod"], np.float64), schedule.alphas_cumprod
+    is_schedule = theirs.ndim == 1 and np.all(np.diff(theirs) < 0) and np.all(theirs > 0)
+    if is_schedule and (theirs.shape != ours.shape or not np.allclose(theirs, ours, rtol=1e-3)):
+        raise ValueError(
+            f"Expected the noise schedule of the configuration, `alphas_cumprod` of {len(ours)} steps "
+            f"down to {ours[-1]:.4g}. Received: {source}, with {len(theirs)} down to {theirs[-1]:.4g}"
+        )
+
+
 def _is_optional(name: str, averages: NameTable) -> bool:
     if name.startswith(_AVERAGES) and name not in _AVERAGE_STATE:
         return not averages.parameters
@@ -138,7 +158,7 @@ def _read_averages(task: LatentDiffusion, averages: NameTable, tensors: TensorFi
     task.ema.restart()
     if averages.parameters:
         averages.read_into(tensors)
-        updates = int(tensors["model_ema.num_updates"]) if "model_ema.num_updates" in tensors else 0
+        updates = int(_number(tensors, "model_ema.num_updates", 0.0) or 0)
         task.ema.updates.assign(updates)
         task.batches.assign(max(updates, 1))  # with none, the averages would start anew
 
@@ -151,7 +171,7 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
 
     Its parameters are written under the names that `load` reads, with the schedule's buffers and, where
     the task keeps one, the average of the U-Net's weights. The configuration is not written: it is
-    that of the checkpoint which the model came from.
+    that of the checkpoint which the model came from, with `use_ema: false` if the task keeps no average.
 
     Args:
         model: an `AutoencoderKL`, a `VQModel` or a `LatentDiffusion`.

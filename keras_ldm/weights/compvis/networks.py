@@ -27,12 +27,12 @@ def make_autoencoder(target: str, options: Options) -> Autoencoder:
         raise ValueError(f"Expected an autoencoder, {sorted(_AUTOENCODERS)}. Received: {target!r}")
     options.ignore(*_TRAINING_ONLY)
     options.only("colorize_nlabels", None)
-    settings: Config = {"latent_channels": options.take("embed_dim")}
+    settings: Config = {"latent_channels": options.integer("embed_dim")}
     halves = Options(options.take("ddconfig"), f"{options.where}.ddconfig")
     is_kl = _AUTOENCODERS[target] is AutoencoderKL
     halves.only("double_z", True, *([] if is_kl else [False]))
     if not is_kl:
-        settings["num_codes"] = options.take("n_embed")
+        settings["num_codes"] = options.integer("n_embed")
         options.only("remap", None)
         options.ignore("batch_resize_range", "lr_g_factor", "sane_index_shape", "use_ema")
     options.finish()
@@ -40,30 +40,25 @@ def make_autoencoder(target: str, options: Options) -> Autoencoder:
 
 
 def _autoencoder_halves(options: Options) -> Config:
-    width, multipliers = options.take("ch"), tuple(options.take("ch_mult", (1, 2, 4, 8)))
-    image_channels = options.take("in_channels")
+    width, multipliers = options.integer("ch"), options.integers("ch_mult", (1, 2, 4, 8))
+    image_channels = options.integer("in_channels")
     options.only("out_ch", image_channels)
     options.fixed(resamp_with_conv=True, give_pre_end=False, tanh_out=False)
-    attention = options.take("attn_type", "vanilla")
-    if options.take("use_linear_attn", False):
+    attention = options.word("attn_type", ("vanilla", "linear", "none"))
+    if options.flag("use_linear_attn", False):
         attention = "linear"
-    if attention not in ("vanilla", "linear", "none"):
-        raise ValueError(
-            f"Expected `attn_type` 'vanilla', 'linear' or 'none' at {options.where}. "
-            f"Received: {attention!r}"
-        )
-    resolution, attended = options.take("resolution"), set(options.take("attn_resolutions"))
+    resolution, attended = options.integer("resolution"), options.integers("attn_resolutions")
     levels = [i for i in range(len(multipliers)) if resolution // 2**i in attended]
     settings: Config = {
         "channels": tuple(width * multiplier for multiplier in multipliers),
         "stem_channels": width,
-        "z_channels": options.take("z_channels"),
+        "z_channels": options.integer("z_channels"),
         "image_channels": image_channels,
-        "num_res_blocks": options.take("num_res_blocks"),
+        "num_res_blocks": options.integer("num_res_blocks"),
         "attention_levels": () if attention == "none" else levels,
         "middle_attention": attention != "none",
         "attention_type": "linear" if attention == "linear" else "softmax",
-        "dropout": options.take("dropout", 0.0),
+        "dropout": options.number("dropout", 0.0),
     }
     options.finish()
     return settings
@@ -85,20 +80,21 @@ def make_unet(target: str, options: Options) -> UNet:
         )
     options.ignore("image_size", "use_checkpoint", "use_fp16", "legacy")
     options.fixed(conv_resample=True, dims=2, n_embed=None, use_new_attention_order=False)
-    width, multipliers = options.take("model_channels"), options.take("channel_mult", (1, 2, 4, 8))
-    attended = set(options.take("attention_resolutions"))
-    num_heads, head_dim = options.take("num_heads", -1), options.take("num_head_channels", -1)
+    width = options.integer("model_channels")
+    multipliers = options.integers("channel_mult", (1, 2, 4, 8))
+    attended = options.integers("attention_resolutions")
+    num_heads, head_dim = options.integer("num_heads", -1), options.integer("num_head_channels", -1)
     if num_heads == head_dim == -1:
         raise ValueError(
             f"Expected `num_heads` or `num_head_channels` at {options.where}. Received: none"
         )
-    if multipliers[0] != 1:
+    if multipliers[:1] != (1,):
         raise ValueError(
             f"Expected `channel_mult` to begin with 1 at {options.where}, as the original's last "
             f"convolution needs it. Received: {list(multipliers)}"
         )
-    if options.take("use_spatial_transformer", False):
-        context_dim = options.take("context_dim")
+    if options.flag("use_spatial_transformer", False):
+        context_dim = options.integer("context_dim")
         options.ignore("num_heads_upsample")
     else:
         context_dim = None
@@ -106,18 +102,18 @@ def make_unet(target: str, options: Options) -> UNet:
         options.only("num_heads_upsample", -1, num_heads)
     settings: Config = {
         "channels": tuple(width * multiplier for multiplier in multipliers),
-        "in_channels": options.take("in_channels"),
-        "out_channels": options.take("out_channels"),
-        "num_res_blocks": options.take("num_res_blocks"),
+        "in_channels": options.integer("in_channels"),
+        "out_channels": options.integer("out_channels"),
+        "num_res_blocks": options.integer("num_res_blocks"),
         "attention_levels": [i for i in range(len(multipliers)) if 2**i in attended],
         "context_dim": context_dim,
         "num_heads": None if head_dim != -1 else num_heads,
         "head_dim": None if head_dim == -1 else head_dim,
-        "transformer_depth": options.take("transformer_depth", 1),
-        "num_classes": options.take("num_classes", None),
-        "scale_shift": options.take("use_scale_shift_norm", False),
-        "residual_resampling": options.take("resblock_updown", False),
-        "dropout": options.take("dropout", 0),
+        "transformer_depth": options.integer("transformer_depth", 1),
+        "num_classes": options.integer("num_classes", None),
+        "scale_shift": options.flag("use_scale_shift_norm", False),
+        "residual_resampling": options.flag("resblock_updown", False),
+        "dropout": options.number("dropout", 0),
     }
     options.finish()
     return UNet(**settings)
@@ -141,12 +137,12 @@ def make_text_encoder(kind: str, options: Options) -> tuple[TransformerTextEncod
     if is_bert:
         options.only("embedding_dropout", 0.0)
     encoder = TransformerTextEncoder(
-        options.take("vocab_size", *[30522] * is_bert),
-        dim=options.take("n_embed"),
-        num_layers=options.take("n_layer"),
-        max_length=options.take("max_seq_len", 77),
+        options.integer("vocab_size", *[30522] * is_bert),
+        dim=options.integer("n_embed"),
+        num_layers=options.integer("n_layer"),
+        max_length=options.integer("max_seq_len", 77),
         unused_logits=True,
     )
-    uses_tokenizer = is_bert and bool(options.take("use_tokenizer", True))
+    uses_tokenizer = is_bert and options.flag("use_tokenizer", True)
     options.finish()
     return encoder, uses_tokenizer
