@@ -187,7 +187,7 @@ class LatentEmbedder(MapEmbedder):
 
     def embed(self, inputs: Tensor, training: bool) -> dict[str, Tensor]:
         """Encodes."""
-        moments = self.autoencoder.moments(inputs)
+        moments = self.autoencoder.moments(to_floats(inputs))
         return {"concat": ops.stop_gradient(self.autoencoder.distribution(moments).mode())}
 
     def get_config(self) -> Config:

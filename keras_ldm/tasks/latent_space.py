@@ -16,7 +16,7 @@ from keras import ops
 from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, values_of
-from keras_ldm.images import check_images
+from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import Autoencoder
 from keras_ldm.types import Array, Seed, Tensor
 
@@ -97,7 +97,7 @@ class LatentSpace(keras.layers.Layer):
     @cached_property
     def _compiled_moments(self) -> Any:
         return compile_function(
-            lambda images: self.autoencoder.moments(images), self.autoencoder.variables
+            lambda images: self.autoencoder.moments(to_floats(images)), self.autoencoder.variables
         )
 
     @cached_property

@@ -226,7 +226,7 @@ def test_progress_bar_goes_to_stderr(task, capsys) -> None:
         ({"initial_latents": noise()[:, 0]}, r"\(N, height, width, 3\).*shape \(3, 8, 3\)"),
         ({"initial_latents": noise(2)}, "one number of images.*'initial_latents': 2"),
         ({"initial_latents": 3.0}, "one number of images"),
-        ({"initial_latents": noise(), "image_size": 32}, "16x16. Received: 32x32"),
+        ({"initial_latents": noise(), "image_size": 32}, r"one size of images.*\(16, 16\).*\(32, 32\)"),
         ({"num_images": 2}, "one number of images.*'num_images': 2"),
         ({"output": "pictures"}, "'images' or 'latents'. Received: 'pictures'"),
         ({"guidance_scale": float("nan")}, "finite guidance scale. Received: nan"),
