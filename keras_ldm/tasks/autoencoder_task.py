@@ -1,9 +1,11 @@
 """Training the first stage: perceptual compression.
 
-    loss = Σ|x - x̂| + kl_weight · KL(q(z|x) || N(0, I)),   both summed over an image, then averaged
+    KL: loss = Σ|x - x̂| + kl_weight · KL(q(z|x) || N(0, I)),   both summed over an image, then averaged
+    VQ: loss = mean|x - x̂| + codebook_weight · codebook loss
 
 Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and appendix G;
-`LPIPSWithDiscriminator` (contperceptual.py) of the original code, whose sums these are.
+`LPIPSWithDiscriminator` (contperceptual.py) of the original code, whose sums these are, and
+`VQLPIPSWithDiscriminator` (vqperceptual.py) of taming-transformers.
 """
 
 from typing import Any, Literal
@@ -12,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_ldm.images import check_images, to_floats
-from keras_ldm.models import AutoencoderKL
+from keras_ldm.models import AutoencoderKL, VQModel
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, Config, Tensor
 
@@ -27,7 +29,8 @@ class AutoencoderTask(Task):
     Args:
         autoencoder: the model to train.
         reconstruction_loss: "l1" (absolute differences, the paper's) or "l2" (squared).
-        kl_weight: of the KL term; the paper uses 1e-6.
+        kl_weight: of the KL term of an `AutoencoderKL`; the paper uses 1e-6.
+        codebook_weight: of the codebook loss of a `VQModel`; the paper uses 1.
         seed: of the draws of latents.
         **kwargs: see `keras.Model`.
 
@@ -45,10 +48,11 @@ class AutoencoderTask(Task):
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: AutoencoderKL | VQModel,
         *,
         reconstruction_loss: Literal["l1", "l2"] = "l1",
         kl_weight: float = 1e-6,
+        codebook_weight: float = 1.0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -60,8 +64,12 @@ class AutoencoderTask(Task):
         self.autoencoder = autoencoder
         self.reconstruction_loss = reconstruction_loss
         self.kl_weight = kl_weight
+        self.codebook_weight = codebook_weight
+        self.is_quantized = isinstance(autoencoder, VQModel)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
-        self.kl_tracker = keras.metrics.Mean(name="kl_loss")
+        self.regularization_tracker = keras.metrics.Mean(
+            name="codebook_loss" if self.is_quantized else "kl_loss"
+        )
         self.built = True
 
     def preprocess(self, batch: Batch) -> dict[str, Array]:
@@ -76,15 +84,22 @@ class AutoencoderTask(Task):
         return keras.optimizers.Adam(learning_rate=5e-4, beta_1=0.5, beta_2=0.9, epsilon=1e-8)
 
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
-        """Encodes, draws latents in training (takes the mode otherwise), and decodes."""
+        """Encodes; draws latents in training (takes the mode otherwise) or quantizes; and decodes."""
         if training:
             self.batches.assign_add(1)
-        images = to_floats(inputs["image"])
-        posterior = self.autoencoder.encode(images, training=training)
+        images, model = to_floats(inputs["image"]), self.autoencoder
+        if isinstance(model, VQModel):
+            codes, _, loss = model.quantize(model.encode(images, training=training))
+            reconstruction = model.decode(codes, training=training, quantize=False)
+            return {
+                "reconstruction": reconstruction,
+                "regularization": ops.broadcast_to(loss, ops.shape(images)[:1]),
+            }
+        posterior = model.encode(images, training=training)
         latents = posterior.sample(self.seed_generator) if training else posterior.mode()
         return {
-            "reconstruction": self.autoencoder.decode(latents, training=training),
-            "kl": posterior.kl(),
+            "reconstruction": model.decode(latents, training=training),
+            "regularization": posterior.kl(),
         }
 
     def compute_loss(
@@ -95,16 +110,18 @@ class AutoencoderTask(Task):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Tensor:
-        """The sum of both terms, each summed over an image and averaged over the batch.
+        """The sum of both terms: KL with the error summed over an image, codebook with its mean.
 
-        The reported `reconstruction_loss` is the mean over pixels instead.
+        The reported `reconstruction_loss` is the mean in either case.
         """
         difference = to_floats(x["image"]) - y_pred["reconstruction"]
         error = ops.abs(difference) if self.reconstruction_loss == "l1" else ops.square(difference)
-        kl = ops.mean(y_pred["kl"])
+        regularization = ops.mean(y_pred["regularization"])
         self.reconstruction_tracker.update_state(ops.mean(error))
-        self.kl_tracker.update_state(kl)
-        return ops.mean(ops.sum(error, axis=(1, 2, 3))) + self.kl_weight * kl
+        self.regularization_tracker.update_state(regularization)
+        if self.is_quantized:
+            return ops.mean(error) + self.codebook_weight * regularization
+        return ops.mean(ops.sum(error, axis=(1, 2, 3))) + self.kl_weight * regularization
 
     def predict(self, x: Any, **kwargs: Any) -> Array:
         """Reconstructs images.
@@ -121,6 +138,7 @@ class AutoencoderTask(Task):
             "autoencoder": keras.saving.serialize_keras_object(self.autoencoder),
             "reconstruction_loss": self.reconstruction_loss,
             "kl_weight": self.kl_weight,
+            "codebook_weight": self.codebook_weight,
             "seed": self.seed,
         }
 

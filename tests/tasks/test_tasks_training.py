@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ldm.models import UNet
-from keras_ldm.tasks import LatentDiffusion
+from keras_ldm.models import UNet, VQModel
+from keras_ldm.tasks import AutoencoderTask, LatentDiffusion
 from tests.tasks.tiny import (
     TinyUNet,
     autoencoder_task,
@@ -176,6 +176,40 @@ def test_autoencoder_losses_are_what_they_say() -> None:
     assert measured["kl_loss"] == pytest.approx(kl, rel=1e-4)
     expected = difference.sum(axis=(1, 2, 3)).mean() + 0.01 * kl
     assert measured["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def vq_task(**kwargs) -> AutoencoderTask:
+    keras.utils.set_random_seed(0)
+    model = VQModel((8, 8), 3, num_codes=16, num_res_blocks=1, groups=4, middle_attention=False)
+    model.quantizer.codebook.assign(np.random.default_rng(0).standard_normal((16, 3)).astype("float32"))
+    return AutoencoderTask(model, **kwargs)
+
+
+@pytest.mark.backend
+def test_vq_losses_are_what_they_say(tmp_path) -> None:
+    task, x = vq_task(codebook_weight=0.5, reconstruction_loss="l2"), images(6)
+    measured = task.evaluate(x, batch_size=3, verbose=0, return_dict=True)
+    model, target = task.autoencoder, (x / 127.5 - 1.0).astype("float32")
+    codes, _, loss = model.quantize(model.encode(target))
+    error = (numpy(model.decode(codes, quantize=False)) - target) ** 2
+    assert measured["reconstruction_loss"] == pytest.approx(error.mean(), rel=1e-4)
+    assert measured["codebook_loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert measured["loss"] == pytest.approx(error.mean() + 0.5 * float(loss), rel=1e-4)
+    assert task.predict(x, verbose=0) == pytest.approx(numpy(model(target)).clip(-1, 1), abs=1e-5)
+    task.save(tmp_path / "task.keras")
+    again = keras.saving.load_model(tmp_path / "task.keras")
+    assert again.codebook_weight == 0.5
+    assert again.predict(x, verbose=0) == pytest.approx(task.predict(x, verbose=0), abs=1e-6)
+
+
+@pytest.mark.backend
+def test_vq_autoencoder_learns_with_its_codes() -> None:
+    task = vq_task()
+    codes = numpy(task.autoencoder.quantizer.codebook).copy()
+    task.compile(keras.optimizers.Adam(5e-3))
+    history = task.fit([images(BATCH)] * 20, epochs=3, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert np.abs(numpy(task.autoencoder.quantizer.codebook) - codes).max() > 1e-2
 
 
 @pytest.mark.backend
