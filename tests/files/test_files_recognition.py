@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,6 @@ from keras_ldm.files import read_tensors
 from tests.files.handmade import GOOD, dictionary, legacy, refused, safetensors, zipped
 
 PACKAGE = Path(keras_ldm.files.__file__).parent
-
-
-def test_public_names() -> None:
-    public = {
-        name
-        for name, value in vars(keras_ldm.files).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert public == {"TensorFile", "atomic_write", "read_tensors", "write_ckpt", "write_safetensors"}
 
 
 def test_imports_no_framework() -> None:
