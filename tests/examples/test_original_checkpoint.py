@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from keras_ldm.files import write_ckpt
@@ -25,8 +24,8 @@ def run(folder: Path, name: str, *arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("name", ["kl-f4", "vq-f4"])
-def test_autoencoder_is_trained_and_handed_back(tmp_path: Path, name: str) -> None:
+def test_autoencoder_is_trained_and_handed_back(tmp_path: Path) -> None:
+    name = "vq-f4"
     printed = run(tmp_path, name, "--epochs", "1", "--image-size", "32")
     assert "Reconstruction PSNR of 8 pictures" in printed
     picture = np.asarray(Image.open(tmp_path / "out" / "pictures.png"))
@@ -39,9 +38,7 @@ def test_autoencoder_is_trained_and_handed_back(tmp_path: Path, name: str) -> No
 
 
 def test_diffusion_model_draws(tmp_path: Path) -> None:
-    printed = run(tmp_path, "adm", "--class-label", "1", "2", "--num-steps", "2")
-    assert "Opened a LatentDiffusion" in printed
-    assert np.asarray(Image.open(tmp_path / "out" / "pictures.png")).shape == (16, 32, 3)
     arguments = ("--class-label", "1", "2", "--guidance-scale", "2", "--num-steps", "2")
-    run(tmp_path, "cin256-v2", *arguments, "--drawn-size", "32")
+    printed = run(tmp_path, "cin256-v2", *arguments, "--drawn-size", "32")
+    assert "Opened a LatentDiffusion" in printed
     assert np.asarray(Image.open(tmp_path / "out" / "pictures.png")).shape == (32, 64, 3)
