@@ -61,10 +61,10 @@ class Conditioner(keras.layers.Layer):
         if missing:
             raise ValueError(f"Expected the conditions {missing}. Received: {sorted(batch)}")
         arrays = {name: self.embedders[name].preprocess(batch[key]) for name, key in keys.items()}
-        if latent_sides is not None and self.latent_sides(arrays) not in (None, latent_sides):
-            raise ValueError(
-                f"Expected maps over latents of {latent_sides}. Received: {self.latent_sides(arrays)}"
-            )
+        if latent_sides is not None:
+            sides = self.latent_sides(arrays)
+            if sides not in (None, latent_sides):
+                raise ValueError(f"Expected maps over latents of {latent_sides}. Received: {sides}")
         return arrays
 
     def latent_sides(self, arrays: Mapping[str, Array]) -> tuple[int, int] | None:

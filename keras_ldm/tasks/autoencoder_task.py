@@ -65,10 +65,9 @@ class AutoencoderTask(Task):
         self.reconstruction_loss = reconstruction_loss
         self.kl_weight = kl_weight
         self.codebook_weight = codebook_weight
-        self.is_quantized = isinstance(autoencoder, VQModel)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
         self.regularization_tracker = keras.metrics.Mean(
-            name="codebook_loss" if self.is_quantized else "kl_loss"
+            name="codebook_loss" if isinstance(autoencoder, VQModel) else "kl_loss"
         )
         self.built = True
 
@@ -119,7 +118,7 @@ class AutoencoderTask(Task):
         regularization = ops.mean(y_pred["regularization"])
         self.reconstruction_tracker.update_state(ops.mean(error))
         self.regularization_tracker.update_state(regularization)
-        if self.is_quantized:
+        if isinstance(self.autoencoder, VQModel):
             return ops.mean(error) + self.codebook_weight * regularization
         return ops.mean(ops.sum(error, axis=(1, 2, 3))) + self.kl_weight * regularization
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from keras_ldm.diffusion import Denoiser, classifier_free_guidance
 from keras_ldm.samplers import ImageNoise, get_sampler, image_seeds
+from keras_ldm.tasks.arguments import check_latents, preprocess_conditions
 from keras_ldm.types import (
     Array,
     Batch,
@@ -63,13 +64,13 @@ class Generation:
         self.sampler_options = sampler_options
         self.sigmas = self.sampler.grid(task.schedule, num_steps)
         self.scale = self._check_guidance(guidance_scale, negative_conditions)
-        self.inputs = self._preprocess(conditions, "conditions")
+        self.inputs = preprocess_conditions(task.conditioner, conditions)
         self.num_images = self._count(num_images, initial_latents)
         if task.conditioner is not None and self.scale != 1.0:
             self.negatives = self._shape_negatives(
-                task.conditioner.null(self.num_images)
+                task.conditioner.null(1)
                 if negative_conditions is None
-                else self._preprocess(negative_conditions, "negative_conditions")
+                else preprocess_conditions(task.conditioner, negative_conditions, "negative_conditions")
             )
         self.shape = self._latent_shape(image_size, initial_latents)
         self.seeds = image_seeds(seed, self.num_images)
@@ -103,18 +104,6 @@ class Generation:
             )
         return float(scale)
 
-    def _preprocess(self, conditions: Batch | None, name: str) -> dict[str, Array]:
-        conditioner = self.task.conditioner
-        if conditioner is None:
-            if conditions:
-                raise ValueError(
-                    f"Expected no `{name}` for an unconditional model. Received: {sorted(conditions)}"
-                )
-            return {}
-        if conditions is None:
-            raise ValueError(f"Expected `{name}` with {sorted(conditioner.embedders)}. Received: None")
-        return conditioner.preprocess(conditions)
-
     def _count(self, num_images: int | None, initial_latents: Array | None) -> int:
         counts = {name: len(value) for name, value in self.inputs.items()}
         if num_images is not None:
@@ -146,12 +135,7 @@ class Generation:
         task, given = self.task, {}
         factor, channels = task.autoencoder.downsampling_factor, task.autoencoder.latent_channels
         if initial_latents is not None:
-            shape = tuple(np.shape(initial_latents))
-            if len(shape) != 4 or shape[-1] != channels:
-                raise ValueError(
-                    f"Expected `initial_latents` of shape (N, height, width, {channels}). "
-                    f"Received: shape {shape}"
-                )
+            shape = check_latents(initial_latents, channels, "`initial_latents`")
             given["initial_latents"] = (shape[1] * factor, shape[2] * factor)
         if image_size is not None:
             given["image_size"] = image_size

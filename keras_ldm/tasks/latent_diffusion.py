@@ -109,8 +109,9 @@ class LatentDiffusion(Task):
 
         self.ema_conditioner = ema_conditioner
         averaged = (self if ema_conditioner else unet).trainable_variables
-        average = ExponentialMovingAverage
-        self.ema = None if ema_decay is None else average(averaged, ema_decay, name="ema")
+        self.ema = None
+        if ema_decay is not None:
+            self.ema = ExponentialMovingAverage(averaged, ema_decay, name="ema")
         self.inference = InferenceNetworks(unet, conditioner, self.ema)
         self.built = True
 
@@ -320,8 +321,7 @@ class LatentDiffusion(Task):
 
         Args:
             conditions: raw conditions by name, one entry for each image.
-            negative_conditions: what guidance leads away from, one for all images or one for each;
-                by default no condition.
+            negative_conditions: what guidance leads away from, for all or each; by default nothing.
             num_images: how many to draw, for an unconditional model.
             num_steps: steps of the sampler, up to the schedule's timesteps. The original's uniform
                 grid takes a few more where it does not divide them.

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from keras_ldm.backend import compile_function, freeze, values_of
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import Autoencoder
+from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.types import Array, Seed, Tensor
 
 
@@ -147,13 +148,9 @@ class LatentSpace(keras.layers.Layer):
             ValueError: if they are not the autoencoder's latents, at least one.
         """
         self.require_measured()
-        shape, channels = tuple(np.shape(latents)), self.autoencoder.latent_channels
-        if len(shape) != 4 or shape[-1] != channels or not shape[0]:
-            raise ValueError(
-                f"Expected latents of shape (N, height, width, {channels}). Received: shape {shape}"
-            )
+        count = check_latents(latents, self.autoencoder.latent_channels)[0]
         values = values_of(self.variables)
-        batches = (latents[start : start + batch_size] for start in range(0, shape[0], batch_size))
+        batches = (latents[start : start + batch_size] for start in range(0, count, batch_size))
         return np.concatenate(
             [
                 ops.convert_to_numpy(self._compiled_decode(values, ops.convert_to_tensor(batch)))

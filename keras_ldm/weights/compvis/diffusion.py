@@ -118,8 +118,9 @@ def _make_conditioner(options: Options, autoencoder: Autoencoder, unet: UNet) ->
         embedders["class_label"] = ClassEmbedder(
             num_classes or 1000,
             parameters.integer("embed_dim"),
+            dropout=0.0,
+            null_known=num_classes is not None,
             name="class_label",
-            **{**guided, "null_known": num_classes is not None},
         )
     elif target in (_ENCODERS + "BERTEmbedder", _ENCODERS + "TransformerEmbedder"):
         encoder, has_tokenizer = make_text_encoder(target.removeprefix(_ENCODERS), parameters)

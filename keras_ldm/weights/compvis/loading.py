@@ -76,7 +76,7 @@ def load(
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
         elif target in TARGETS:
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
-            scale = _number(tensors, "scale_factor", None)
+            scale = _number(tensors, "scale_factor")
             decay = _number(tensors, "model_ema.decay", EMA_DECAY) if ema else None
             with _no_random_values():
                 model = make_task(options, scale, decay)
@@ -119,7 +119,7 @@ def _config_beside(checkpoint: Path) -> Path:
     )
 
 
-def _number(tensors: TensorFile, name: str, default: float | None) -> float | None:
+def _number(tensors: TensorFile, name: str, default: float | None = None) -> float | None:
     """The single number of a buffer, where there is one."""
     return np.asarray(tensors[name], np.float64).item() if name in tensors else default
 
@@ -158,7 +158,7 @@ def _read_averages(task: LatentDiffusion, averages: NameTable, tensors: TensorFi
     task.ema.restart()
     if averages.parameters:
         averages.read_into(tensors)
-        updates = int(_number(tensors, "model_ema.num_updates", 0.0) or 0)
+        updates = int(_number(tensors, "model_ema.num_updates") or 0)
         task.ema.updates.assign(updates)
         task.batches.assign(max(updates, 1))  # with none, the averages would start anew
 
