@@ -99,6 +99,48 @@ def plot(curves: dict[str, list[float]]) -> Image.Image:
     return canvas
 
 
+def reconstruct(task: kl.tasks.AutoencoderTask, images: np.ndarray) -> tuple[np.ndarray, float]:
+    """What the autoencoder makes of pictures, and how near it comes to them (PSNR, in dB)."""
+    reconstructions = ((task.predict(images, verbose=0) + 1) * 127.5).round()
+    psnr = kl.metrics.PeakSignalToNoiseRatio(peak=255)
+    psnr.update_state(images, reconstructions)
+    return reconstructions.astype(np.uint8), float(psnr.result())
+
+
+def retrieval(
+    task: kl.tasks.TextToImage,
+    images: np.ndarray,
+    captions: tuple[str, ...],
+    count: int = 128,
+    guidance_scale: float = GUIDANCE_SCALE,
+) -> tuple[list[float], int]:
+    """Draws the captions of every so many pictures; how often is the picture the nearest, by pixels?
+
+    Returns:
+        Retrieval@1 and @5 among all pictures, and how many captions were drawn.
+    """
+    every = max(1, len(images) // count)
+    targets = np.arange(0, len(images), every)[:count]
+    drawn = task.generate(
+        [captions[i] for i in targets],
+        num_steps=30,
+        guidance_scale=guidance_scale,
+        seed=1,
+        batch_size=64,
+    )
+    return [kl.metrics.retrieval_at_k(drawn, images, targets, k) for k in (1, 5)], len(targets)
+
+
+def draw_samples(
+    task: kl.tasks.TextToImage, images: np.ndarray, captions: tuple[str, ...], guidance_scale: float
+) -> Image.Image:
+    """Pictures of some prompts above the real ones."""
+    places = {caption: i for i, caption in enumerate(captions)}
+    prompts = [p for p in PROMPTS if p in places] or list(captions[:8])
+    drawn = task.generate(prompts, guidance_scale=guidance_scale, seed=0)
+    return grid([drawn, images[[places[p] for p in prompts]]], prompts)
+
+
 def main() -> None:
     """Trains, draws, scores."""
     parser = argparse.ArgumentParser(description="Train text-to-image on emoji and draw with it.")
@@ -124,36 +166,17 @@ def main() -> None:
     ldm.save(arguments.output / "text_to_image.keras")
 
     print("3. Drawing")
-    reconstructions = ((first_stage.predict(images, verbose=0) + 1) * 127.5).round()
-    psnr = kl.metrics.PeakSignalToNoiseRatio(peak=255)
-    psnr.update_state(images, reconstructions)
+    reconstructions, psnr = reconstruct(first_stage, images)
     shown = np.linspace(0, len(images) - 1, 12).astype(int)
-    grid([images[shown], reconstructions[shown].astype(np.uint8)]).save(
-        arguments.output / "reconstructions.png"
-    )
-
-    places = {caption: i for i, caption in enumerate(captions)}
-    prompts = [p for p in PROMPTS if p in places] or list(captions[:8])
-    drawn = ldm.generate(prompts, guidance_scale=GUIDANCE_SCALE, seed=0)
-    real = images[[places[p] for p in prompts]]
-    grid([drawn, real], prompts).save(arguments.output / "samples.png")
+    grid([images[shown], reconstructions[shown]]).save(arguments.output / "reconstructions.png")
+    draw_samples(ldm, images, captions, GUIDANCE_SCALE).save(arguments.output / "samples.png")
     plot({"autoencoder: mean squared error": first_losses, "diffusion: loss": second_losses}).save(
         arguments.output / "losses.png"
     )
 
-    every = max(1, len(images) // arguments.score_images)
-    targets = np.arange(0, len(images), every)[: arguments.score_images]
-    generated = ldm.generate(
-        [captions[i] for i in targets],
-        num_steps=30,
-        guidance_scale=GUIDANCE_SCALE,
-        seed=1,
-        batch_size=64,
-    )
-    scores = [kl.metrics.retrieval_at_k(generated, images, targets, k) for k in (1, 5)]
-
-    print(f"\nReconstruction PSNR {float(psnr.result()):.1f} dB")
-    print(f"Retrieval@1 {scores[0]:.3f}, retrieval@5 {scores[1]:.3f} over {len(targets)} prompts")
+    scores, count = retrieval(ldm, images, captions, arguments.score_images)
+    print(f"\nReconstruction PSNR {psnr:.1f} dB")
+    print(f"Retrieval@1 {scores[0]:.3f}, retrieval@5 {scores[1]:.3f} over {count} prompts")
     print(f"Total {(time.time() - start) / 60:.1f} minutes. Pictures and model:")
     for path in sorted(arguments.output.iterdir()):
         print(f"  {path}")

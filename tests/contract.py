@@ -23,6 +23,27 @@ def numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
+def gradients(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndarray]:
+    """The gradients of a scalar function of tensors with respect to each of them."""
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(value) for value in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        return [numpy(gradient) for gradient in tape.gradient(value, tensors)]
+    if name == "jax":
+        import jax
+
+        return [np.asarray(g) for g in jax.grad(function, range(len(arrays)))(*arrays)]
+    import torch
+
+    tensors = [torch.tensor(value, requires_grad=True) for value in arrays]
+    return [gradient.numpy() for gradient in torch.autograd.grad(function(*tensors), tensors)]
+
+
 def randomize(layer: keras.layers.Layer, scale: float = 0.2) -> None:
     """New weights without zeros, so that no part hides behind an initial zero."""
     rng = np.random.default_rng(1)

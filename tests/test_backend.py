@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ldm.backend import compile_function, freeze, resolve_jit_compile, values_of
+from keras_ldm.backend import (
+    compile_function,
+    dot_product_attention,
+    freeze,
+    keep_freed_memory,
+    prepare_updates,
+    resolve_jit_compile,
+    values_of,
+)
 
 pytestmark = pytest.mark.backend
 
@@ -80,3 +88,94 @@ def test_freezing_reaches_parts_that_were_made_after() -> None:
     freeze(outer)
     assert not outer.trainable_variables and not inner.trainable_variables
     assert len(outer.non_trainable_variables) == 2
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 2e-2)])
+def test_attention_is_that_of_keras(dtype: str, tolerance: float) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(2, 5, 3, 4), (2, 7, 3, 4), (2, 7, 3, 4)]
+    inputs = [ops.cast(3 * rng.standard_normal(shape, "float32"), dtype) for shape in shapes]
+    ours = dot_product_attention(*inputs)
+    assert keras.backend.standardize_dtype(ours.dtype) == dtype
+    actual, expected = (
+        ops.convert_to_numpy(ops.cast(x, "float32")) for x in (ours, ops.dot_product_attention(*inputs))
+    )
+    np.testing.assert_allclose(actual, expected, atol=tolerance)
+
+
+UPDATES = {
+    "plain": {},
+    "clipped": {"global_clipnorm": 0.01, "weight_decay": 0.1},
+    "accumulated": {"gradient_accumulation_steps": 2},
+    "scheduled": {
+        "learning_rate": keras.optimizers.schedules.CosineDecay(
+            0.1, 3, warmup_target=0.2, warmup_steps=1
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("options", UPDATES.values(), ids=UPDATES.keys())
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("least", [1, 10**9])
+def test_prepared_updates_are_those_of_the_optimizer(options, scaled, least, monkeypatch) -> None:
+    """Compiled or not, an embedding with its sparse gradients learns as a dense layer in its place."""
+    monkeypatch.setattr("keras_ldm.backend.training._MIN_PARAMETERS", least)
+    rng = np.random.default_rng(0)
+    ids, targets = rng.integers(0, 9, (12, 5)), rng.standard_normal((12, 5, 3), "float32")
+    first, second = rng.standard_normal((9, 4), "float32"), rng.standard_normal((4, 3), "float32")
+
+    def weights(layer: keras.layers.Layer, inputs: np.ndarray, prepared: bool) -> list[np.ndarray]:
+        model = keras.Sequential([layer, keras.layers.Dense(3)])
+        model.build((None, *inputs.shape[1:]))
+        model.set_weights([first, second, np.zeros(3)])
+        optimizer = keras.optimizers.AdamW(**{"learning_rate": 0.1, **options})
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=2)
+        model.compile(optimizer, loss="mse", jit_compile=BACKEND == "jax")
+        if prepared:
+            prepare_updates(model.optimizer, 51)
+        model.optimizer.build(model.trainable_variables)
+        model.fit(inputs, targets, batch_size=2, epochs=2, shuffle=False, verbose=0)
+        return [*model.get_weights(), *(ops.convert_to_numpy(v) for v in optimizer.variables)]
+
+    actual = weights(keras.layers.Embedding(9, 4), ids, prepared=True)
+    expected = weights(
+        keras.layers.Dense(4, use_bias=False), np.eye(9, dtype="float32")[ids], prepared=False
+    )
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [10, 10_000_000])
+def test_updates_are_compiled_where_it_pays(count: int) -> None:
+    """The comparison above would be worth little if nothing were compiled."""
+    optimizer = keras.optimizers.SGD(1.0)
+    variable = keras.Variable(np.ones(3, "float32"))
+    optimizer.build([variable])
+    compiled = []
+
+    class Spy(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            compiled.append(BACKEND == "tensorflow" and inside_xla())
+            return 1.0
+
+    def inside_xla() -> bool:
+        from tensorflow.python.framework import ops as graph_ops  # no public way to ask
+
+        graph = graph_ops.get_default_graph()
+        return bool(getattr(graph, "_xla_compile", False)) or graph.building_function
+
+    optimizer.learning_rate = Spy()
+    prepare_updates(optimizer, count)
+    if BACKEND != "jax":
+        optimizer.apply([ops.ones(3)], [variable])
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), 0.0)
+        on_cpu = BACKEND == "tensorflow" and not resolve_jit_compile()
+        assert any(compiled) == (on_cpu and count > 1000)
+
+
+def test_freed_memory_is_kept_once_and_quietly() -> None:
+    keep_freed_memory()
+    keep_freed_memory()
+    assert keep_freed_memory.cache_info().misses == 1

@@ -101,6 +101,7 @@ NAMES = {
         shift_images
     """,
     "presets": """
+        emoji
         small_autoencoder
         small_text_to_image
     """,
@@ -138,6 +139,10 @@ NAMES = {
         write_safetensors
     """,
     "weights.compvis": """
+        load
+        save
+    """,
+    "weights.native": """
         load
         save
     """,

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ldm.backend import dot_product_attention
 from keras_ldm.layers.group_norm import GroupNorm
 from keras_ldm.types import Config, Shape, Tensor
 
@@ -30,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     def split(x: Tensor) -> Tensor:
         return ops.reshape(x, (ops.shape(x)[0], -1, num_heads, x.shape[-1] // num_heads))
 
-    attended = ops.dot_product_attention(split(query), split(key), split(value))
+    attended = dot_product_attention(split(query), split(key), split(value))
     return ops.reshape(attended, ops.shape(query))
 
 

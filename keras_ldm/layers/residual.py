@@ -76,7 +76,7 @@ class ResidualBlock(keras.layers.Layer):
 
         policy = self.dtype_policy
         conv = {"padding": "same", "data_format": "channels_last", "dtype": policy}
-        self.norm1 = GroupNorm(groups, epsilon, dtype=policy, name="norm1")
+        self.norm1 = GroupNorm(groups, epsilon, "silu", dtype=policy, name="norm1")
         self.conv1 = keras.layers.Conv2D(channels, 3, name="conv1", **conv)
         self.embedding_projection = (
             None
@@ -85,7 +85,9 @@ class ResidualBlock(keras.layers.Layer):
                 (1 + scale_shift) * channels, dtype=policy, name="embedding_projection"
             )
         )
-        self.norm2 = GroupNorm(groups, epsilon, dtype=policy, name="norm2")
+        self.norm2 = GroupNorm(
+            groups, epsilon, None if scale_shift else "silu", dtype=policy, name="norm2"
+        )
         self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy) if dropout else None
         self.conv2 = keras.layers.Conv2D(
             channels,
@@ -117,7 +119,7 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, inputs: Tensor, embedding: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the block."""
-        x, skip = ops.silu(self.norm1(inputs)), inputs
+        x, skip = self.norm1(inputs), inputs
         if self.resample is not None:
             resize = average_pixels if self.resample == "down" else repeat_pixels
             x, skip = resize(x), resize(skip)
@@ -128,10 +130,9 @@ class ResidualBlock(keras.layers.Layer):
             projected = self.embedding_projection(ops.silu(embedding))[:, None, None, :]
             if self.scale_shift:
                 scale, shift = ops.split(projected, 2, axis=-1)
-                x = self.norm2(x) * (1.0 + scale) + shift
+                x = ops.silu(self.norm2(x) * (1.0 + scale) + shift)
             else:
                 x = self.norm2(x + projected)
-        x = ops.silu(x)
         if self.dropout is not None:
             x = self.dropout(x, training=training)
         if self.skip is not None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import keras
-from keras import ops
 
 from keras_ldm.layers import (
     Downsample,
@@ -86,7 +85,7 @@ class AutoencoderHalf(keras.layers.Layer):
         self.dropout_rate = dropout
         self.groups = groups
         self.layers = self._make_layers()
-        self.norm_out = GroupNorm(groups, 1e-6, dtype=self.dtype_policy, name="norm_out")
+        self.norm_out = GroupNorm(groups, 1e-6, "silu", dtype=self.dtype_policy, name="norm_out")
         self.conv_out = convolution(out_channels, 3, self.dtype_policy, "conv_out")
 
     @abstractmethod
@@ -136,7 +135,7 @@ class AutoencoderHalf(keras.layers.Layer):
         x = inputs
         for layer in self.layers:
             x = layer(x, training=training) if isinstance(layer, ResidualBlock) else layer(x)
-        return self.conv_out(ops.silu(self.norm_out(x)))
+        return self.conv_out(self.norm_out(x))
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

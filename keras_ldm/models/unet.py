@@ -246,7 +246,7 @@ class UNet(keras.Model):
                 if level and i == self.num_res_blocks:
                     layers.append(self._up(width))
                 self.decoder.append(self._stage(layers, f"decoder_level{level}_{i}"))
-        self.norm_out = GroupNorm(self.groups, 1e-5, dtype=policy, name="norm_out")
+        self.norm_out = GroupNorm(self.groups, 1e-5, "silu", dtype=policy, name="norm_out")
         self.conv_out = keras.layers.Conv2D(
             self.out_channels, 3, kernel_initializer="zeros", name="conv_out", **conv
         )
@@ -319,7 +319,7 @@ class UNet(keras.Model):
         for stage in self.decoder:
             x = ops.concatenate([x, skips.pop()], axis=-1)
             x = stage(x, embedding, context, training=training)
-        return ops.cast(self.conv_out(ops.silu(self.norm_out(x))), "float32")
+        return ops.cast(self.conv_out(self.norm_out(x)), "float32")
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

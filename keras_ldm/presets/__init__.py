@@ -1,5 +1,6 @@
 """Functions that return built models; `from_preset` knows them by name."""
 
 from keras_ldm.presets import compvis as compvis
-from keras_ldm.presets.emoji import small_autoencoder as small_autoencoder
-from keras_ldm.presets.emoji import small_text_to_image as small_text_to_image
+from keras_ldm.presets.text_to_image import emoji as emoji
+from keras_ldm.presets.text_to_image import small_autoencoder as small_autoencoder
+from keras_ldm.presets.text_to_image import small_text_to_image as small_text_to_image

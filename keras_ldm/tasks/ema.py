@@ -5,12 +5,15 @@
 Reference: `LitEma` (ema.py) of the original code.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_ldm.backend import compile_part
 from keras_ldm.types import Tensor
 
 
@@ -56,7 +59,14 @@ class ExponentialMovingAverage(keras.layers.Layer):
         Args:
             due: a boolean; nothing happens where it is false.
         """
-        due = ops.cast(due, "int32")
+        self._update(ops.cast(due, "int32"))
+
+    @cached_property
+    def _update(self) -> Callable[[Tensor], None]:
+        numbers = sum(math.prod(average.shape) for average in self.averages)
+        return compile_part(self._move, numbers)
+
+    def _move(self, due: Tensor) -> None:
         count = self.updates + due
         steps = ops.cast(count, "float32")
         decay = ops.minimum(self.max_decay, (1.0 + steps) / (10.0 + steps))

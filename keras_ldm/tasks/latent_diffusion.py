@@ -258,7 +258,7 @@ class LatentDiffusion(Task):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """See `Task.compile`."""
-        self._finish_average()
+        self.finish_average()
         if self.ema is not None:
             self.ema.pending.assign(0)
         super().compile(*args, **kwargs)
@@ -266,10 +266,10 @@ class LatentDiffusion(Task):
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
         """Measures the loss of the averaged weights, with the same noise and timesteps each time."""
         self.latent_space.require_measured()
-        self._finish_average()
+        self.finish_average()
         return super().evaluate(x, **kwargs)
 
-    def _finish_average(self) -> None:
+    def finish_average(self) -> None:
         """Takes the last update into the average, which training does at its next step."""
         if self.ema is None:
             return
@@ -296,7 +296,7 @@ class LatentDiffusion(Task):
         Raises:
             ValueError: for arguments of other shapes, kinds or ranges.
         """
-        self._finish_average()
+        self.finish_average()
         return predict_epsilon(self, latents, timesteps, conditions)
 
     def generate(
@@ -345,7 +345,7 @@ class LatentDiffusion(Task):
         Raises:
             ValueError: for an argument that makes no sense; the message says what was expected.
         """
-        self._finish_average()
+        self.finish_average()
         generation = Generation(
             self,
             conditions,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import resolve_jit_compile
+from keras_ldm.backend import keep_freed_memory, prepare_updates, resolve_jit_compile
 from keras_ldm.files import atomic_path
 from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
@@ -33,6 +33,7 @@ class Task(keras.Model):
 
     def __init__(self, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
+        keep_freed_memory()
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.evaluation_seed_generator = keras.random.SeedGenerator(seed)
@@ -74,6 +75,7 @@ class Task(keras.Model):
             jit_compile=resolve_jit_compile(jit_compile),
             **kwargs,
         )
+        prepare_updates(self.optimizer, sum(int(np.prod(v.shape)) for v in self.trainable_variables))
 
     def compile_from_config(self, config: Config) -> None:
         """Compiles as a saved task was compiled, and makes the optimizer's state."""

@@ -1,10 +1,11 @@
 """Residual blocks, resampling, embeddings, rows of layers: against their formulas."""
 
+import keras
 import numpy as np
 import pytest
 
 from keras_ldm import layers
-from tests.contract import array, numpy, randomize
+from tests.contract import array, gradients, numpy, randomize
 
 
 def convolve(x: np.ndarray, layer: object) -> np.ndarray:
@@ -52,18 +53,44 @@ def test_upsample_repeats_then_convolves() -> None:
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
 
 
+@pytest.mark.backend
+def test_gradients_of_upsample_are_those_of_repeating_and_convolving() -> None:
+    x, weights = array(2, 3, 4, 3), array(2, 6, 8, 5, seed=1)
+    layer = layers.Upsample(5)
+    layer(x)
+    randomize(layer)
+    kernel, bias = layer.get_weights()
+
+    def ours(x, kernel, bias):
+        pairs = [(layer.conv.kernel, kernel), (layer.conv.bias, bias)]
+        with keras.StatelessScope(state_mapping=pairs):
+            return keras.ops.sum(keras.ops.multiply(layer(x), weights))
+
+    def plain(x, kernel, bias):
+        convolved = keras.ops.conv(
+            layers.repeat_pixels(x), kernel, padding="same", data_format="channels_last"
+        )
+        return keras.ops.sum(keras.ops.multiply(convolved + bias, weights))
+
+    for actual, expected in zip(
+        gradients(ours, x, kernel, bias), gradients(plain, x, kernel, bias), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("channels", [4, pytest.param(6, marks=pytest.mark.backend)])
 def test_residual_block_is_its_formula(channels: int) -> None:
     x, embedding = array(2, 4, 5, 4), array(2, 7, seed=1)
     layer = layers.ResidualBlock(channels, embedding_dim=7, groups=2, epsilon=1e-5)
     layer(x, embedding)
     randomize(layer)
-    h = convolve(pad(silu(numpy(layer.norm1(x)))), layer.conv1)
+    h = convolve(pad(numpy(layer.norm1(x))), layer.conv1)
     kernel, bias = layer.embedding_projection.get_weights()
     h = h + (silu(embedding) @ kernel + bias)[:, None, None]
-    h = convolve(pad(silu(numpy(layer.norm2(h.astype("float32"))))), layer.conv2)
+    h = convolve(pad(numpy(layer.norm2(h.astype("float32")))), layer.conv2)
     skip = x if channels == 4 else convolve(x, layer.skip)
     assert (layer.skip is None) == (channels == 4)
+    assert layer.norm1.activation == layer.norm2.activation == "silu"
     np.testing.assert_allclose(numpy(layer(x, embedding)), skip + h, atol=5e-5)
 
 

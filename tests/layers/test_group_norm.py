@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ldm.layers import GroupNorm
-from tests.contract import array, numpy, randomize
+from tests.contract import array, gradients, numpy, randomize
 
 
 def reference(x: np.ndarray, groups: int, epsilon: float, gamma: np.ndarray, beta: np.ndarray):
@@ -62,6 +62,92 @@ def test_group_norm_is_that_of_keras() -> None:
     ours.build(x.shape)
     ours.set_weights(theirs.get_weights())
     np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=1e-5)
+
+
+def normalized(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, activation: str | None):
+    out = reference(x, 3, 1e-3, gamma, beta)
+    return out / (1 + np.exp(-out)) if activation else out
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_group_norm_activates(activation: str | None) -> None:
+    x = 2 * array(2, 5, 3, 12) + 0.5
+    layer = GroupNorm(3, 1e-3, activation)
+    layer(x)
+    randomize(layer)
+    expected = normalized(x, *layer.get_weights(), activation)
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=3e-6)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_gradients_of_group_norm_are_those_of_the_formula(activation: str | None) -> None:
+    """Against central differences in float64."""
+    x, gamma, beta = 2 * array(2, 3, 2, 6) + 0.5, array(6, seed=1), array(6, seed=2)
+    weights = array(2, 3, 2, 6, seed=3)  # of the outputs in the sum that is differentiated
+    layer = GroupNorm(3, 1e-3, activation)
+    layer.build(x.shape)
+
+    def total(x, gamma, beta):
+        pairs = [(layer.gamma, gamma), (layer.beta, beta)]
+        with keras.StatelessScope(state_mapping=pairs):
+            return keras.ops.sum(keras.ops.multiply(layer(x), weights))
+
+    def difference(place: int, index: tuple[int, ...]) -> float:
+        sums = []
+        for step in (1e-5, -1e-5):
+            moved = [value.astype("float64") for value in (x, gamma, beta)]
+            moved[place][index] += step
+            sums.append((normalized(*moved, activation) * weights).sum())
+        return (sums[0] - sums[1]) / 2e-5
+
+    for place, gradient in enumerate(gradients(total, x, gamma, beta)):
+        expected = [difference(place, index) for index in np.ndindex(gradient.shape)]
+        np.testing.assert_allclose(gradient.ravel(), expected, atol=2e-5)
+
+
+@pytest.mark.backend
+def test_group_norm_can_be_differentiated_twice() -> None:
+    """As a gradient penalty does: against the layers of Keras in its place."""
+    x, weights = 2 * array(2, 3, 2, 6), array(2, 3, 2, 6, seed=3)
+    ours = GroupNorm(3, 1e-3, "silu")
+    theirs = keras.Sequential(
+        [keras.layers.GroupNormalization(3, epsilon=1e-3), keras.layers.Activation("silu")]
+    )
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+
+    def penalty(layer):
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            def inner(x):
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    value = tf.reduce_sum(layer(x) * weights)
+                return tf.reduce_sum(tf.square(tape.gradient(value, x)))
+
+        elif keras.backend.backend() == "jax":
+            import jax
+
+            def inner(x):
+                return (jax.grad(lambda x: (layer(x) * weights).sum())(x) ** 2).sum()
+
+        else:
+            import torch
+
+            def inner(x):
+                value = (layer(x) * torch.from_numpy(weights)).sum()
+                return (torch.autograd.grad(value, x, create_graph=True)[0] ** 2).sum()
+
+        return gradients(inner, x)[0]
+
+    np.testing.assert_allclose(penalty(ours), penalty(theirs), atol=1e-4)
+
+
+def test_group_norm_refuses_other_activations() -> None:
+    with pytest.raises(ValueError, match="None or 'silu'. Received: 'relu'"):
+        GroupNorm(2, activation="relu")
 
 
 def test_group_norm_epsilon_counts() -> None:

@@ -31,7 +31,9 @@ def test_first_stage_fits_the_second() -> None:
 
 @pytest.mark.backend
 def test_unknown_names() -> None:
-    with pytest.raises(ValueError, match=r"\['small_autoencoder', 'small_text_to_image'\].*'large'"):
+    with pytest.raises(
+        ValueError, match=r"\['emoji', 'small_autoencoder', 'small_text_to_image'\].*'large'"
+    ):
         Task.from_preset("large")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +18,7 @@ from keras_ldm.weights.compvis.config import read_config
 from keras_ldm.weights.compvis.diffusion import EMA_DECAY, TARGETS, average_names, make_task, task_names
 from keras_ldm.weights.compvis.names import autoencoder_names
 from keras_ldm.weights.compvis.networks import is_autoencoder, make_autoencoder
+from keras_ldm.weights.initialization import no_random_values
 from keras_ldm.weights.table import NameTable
 
 _AVERAGES = "model_ema."
@@ -70,7 +70,7 @@ def load(
         source = os.fspath(checkpoint)
         target, options = read_config(_config_beside(Path(checkpoint)) if config is None else config)
         if is_autoencoder(target):
-            with _no_random_values():
+            with no_random_values():
                 model = make_autoencoder(target, options)
             table, averages, twins = autoencoder_names(model), NameTable(), NameTable()
             others = {name for name in tensors if name.startswith((*_TRAINING_LOSS, _AVERAGES))}
@@ -78,7 +78,7 @@ def load(
             has_averages = any(name.startswith(_AVERAGES) for name in tensors)
             scale = _number(tensors, "scale_factor")
             decay = _number(tensors, "model_ema.decay", EMA_DECAY) if ema else None
-            with _no_random_values():
+            with no_random_values():
                 model = make_task(options, scale, decay)
             _check_schedule(model.schedule, tensors, source)
             table = task_names(model)
@@ -99,13 +99,6 @@ def load(
         if isinstance(model, LatentDiffusion):
             _read_averages(model, averages, tensors)
     return model
-
-
-def _no_random_values() -> keras.saving.CustomObjectScope:
-    """Layers made in this scope start from zeros: what is read comes in place of their values."""
-    return keras.saving.CustomObjectScope(
-        dict.fromkeys(("glorot_uniform", "uniform"), keras.initializers.Zeros)
-    )
 
 
 def _config_beside(checkpoint: Path) -> Path:
@@ -208,7 +201,7 @@ def _task_tensors(task: LatentDiffusion, table: NameTable) -> Iterator[tuple[str
     yield from table.write_from()
     yield from _first_stage_twins(task).write_from()
     if task.ema is not None:
-        task._finish_average()
+        task.finish_average()
         yield "model_ema.decay", np.asarray(task.ema.max_decay, np.float32)
         yield "model_ema.num_updates", ops.convert_to_numpy(task.ema.updates).astype(np.int32)
         yield from average_names(task).write_from()

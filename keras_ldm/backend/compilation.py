@@ -1,4 +1,4 @@
-"""The few lines that need to know the backend: compiling functions, freezing layers."""
+"""Compiling functions, each backend in its own way."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,13 +66,3 @@ def values_of(variables: Sequence[keras.Variable]) -> list[Tensor]:
     if keras.backend.backend() == "tensorflow":
         return [keras.ops.convert_to_tensor(variable) for variable in variables]
     return [variable.value for variable in variables]
-
-
-def freeze(layer: keras.layers.Layer) -> None:
-    """Makes a layer and all its parts untrainable.
-
-    On TensorFlow an assignment of the value that an attribute has is skipped, so that a layer that was
-    made with `trainable=False`, as from a file, would keep its parts trainable.
-    """
-    layer.trainable = True
-    layer.trainable = False

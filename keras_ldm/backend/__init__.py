@@ -1,0 +1,11 @@
+"""The few lines that need to know the backend itself."""
+
+from keras_ldm.backend.compilation import compile_function as compile_function
+from keras_ldm.backend.compilation import resolve_jit_compile as resolve_jit_compile
+from keras_ldm.backend.compilation import values_of as values_of
+from keras_ldm.backend.kernels import dot_product_attention as dot_product_attention
+from keras_ldm.backend.kernels import with_own_gradient as with_own_gradient
+from keras_ldm.backend.layers import freeze as freeze
+from keras_ldm.backend.training import compile_part as compile_part
+from keras_ldm.backend.training import keep_freed_memory as keep_freed_memory
+from keras_ldm.backend.training import prepare_updates as prepare_updates

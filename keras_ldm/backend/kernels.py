@@ -1,0 +1,52 @@
+"""Computations that a backend does faster when they are written for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_ldm.types import Tensor
+
+
+def with_own_gradient(
+    function: Callable[..., tuple[Tensor, Callable[[Tensor], Any]]],
+) -> Callable[..., Tensor]:
+    """A function whose gradient is written out, where that is faster.
+
+    TensorFlow's graph makes a pass over the data for each operation, so that fewer operations matter.
+    JAX compiles them into few passes; there, and on PyTorch, the backend's own differentiation is used.
+
+    Args:
+        function: from tensors to its value and, from the value's gradient, those of its arguments.
+
+    Returns:
+        From tensors to the value; it may be differentiated again.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.custom_gradient(function)
+    return lambda *args: function(*args)[0]
+
+
+def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention, scaled by the root of a head's width, its weights computed in float32.
+
+    JAX and PyTorch have fused attention. On TensorFlow, Keras goes through `einsum`; the same written as
+    matrix products takes four fifths of its time on a CPU.
+
+    Args:
+        query: `(batch, queries, heads, head_dim)`.
+        key: `(batch, keys, heads, head_dim)`.
+        value: `(batch, keys, heads, head_dim)`.
+
+    Returns:
+        `(batch, queries, heads, head_dim)`.
+    """
+    ops = keras.ops
+    if keras.backend.backend() != "tensorflow":
+        return ops.dot_product_attention(query, key, value)
+    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
+    weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
+    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))

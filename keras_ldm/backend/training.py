@@ -1,0 +1,92 @@
+"""What makes training steps faster on TensorFlow's CPU."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import keras
+
+from keras_ldm.backend.compilation import resolve_jit_compile
+from keras_ldm.types import Tensor
+
+_MIN_PARAMETERS = 1_000_000  # below, compiling takes longer than it saves
+_MALLOPT = {
+    "M_MMAP_THRESHOLD": (-3, 1 << 30),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_TOP_PAD": (-2, 64 << 20),
+}
+
+
+def _is_tensorflow_on_cpu() -> bool:
+    return keras.backend.backend() == "tensorflow" and not resolve_jit_compile("auto")
+
+
+def compile_part(function: Callable[..., Any], num_parameters: int) -> Callable[..., Any]:
+    """Makes a part of the training step an XLA program, where the step is not one as a whole.
+
+    That is so on TensorFlow's CPU, where plain graphs have the faster convolutions, but go through the
+    weights once for each small operation on them.
+
+    Args:
+        function: from tensors to tensors; it may assign variables, and must not make any.
+        num_parameters: how many numbers it goes through; few are not worth compiling for.
+
+    Returns:
+        The function, or what computes the same to rounding.
+    """
+    if not _is_tensorflow_on_cpu() or num_parameters < _MIN_PARAMETERS:
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def prepare_updates(optimizer: keras.optimizers.Optimizer, num_parameters: int) -> None:
+    """Makes an optimizer's updates the same on TensorFlow as elsewhere, and faster on its CPU.
+
+    The gradients of embeddings are sparse on TensorFlow, where Keras then lets the moments of the rows
+    that are not in a batch stand still and clips by another norm; here they are made dense.
+
+    An update is some fifteen small operations on each weight. Where the training step is not compiled as
+    a whole, XLA makes them one: half the time.
+
+    Args:
+        optimizer: what to prepare.
+        num_parameters: how many numbers it updates; few are not worth compiling for.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    plain, compiled = optimizer.apply, dict[tuple[int, ...], Any]()
+
+    def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:
+        grads = [g if g is None else tf.convert_to_tensor(g) for g in grads]
+        variables = list(trainable_variables or ())
+        known = optimizer.built and variables and all(gradient is not None for gradient in grads)
+        if not known or tf.distribute.has_strategy():
+            plain(grads, trainable_variables)
+            return
+        key = tuple(id(variable) for variable in variables)
+        if key not in compiled:
+            compiled[key] = compile_part(lambda gradients: plain(gradients, variables), num_parameters)
+        compiled[key](grads)
+
+    optimizer.apply = apply
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Tells the C library to keep freed memory for the next step, on TensorFlow's CPU under glibc.
+
+    By default it gives the memory of large tensors back to the system and asks for it anew at each
+    step, page by page: up to a sixth of a step's time. The process stays as large as it once was.
+    """
+    if not _is_tensorflow_on_cpu() or not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _MALLOPT.values():
+            mallopt(parameter, value)

@@ -1,0 +1,130 @@
+"""The emoji models' scores, and how fast their stages train beside diffusers and PyTorch.
+
+    python tests/benchmarks/emoji.py scores --model runs/quickstart/text_to_image.keras
+    python tests/benchmarks/emoji.py throughput
+    python tests/benchmarks/emoji.py cold-start
+
+`scores` takes about two minutes on 2 cores, `throughput` eight (it needs the extra `parity`). Throughput
+is that of training from arrays in float32, the medians of runs that alternate, each library in a process
+of its own; both have the same architecture, batch and optimizer, and neither keeps an average.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.benchmarks`, when run as a script
+
+from tests.benchmarks.workers import Autoencoders, UNets, Worker
+
+# A diffusers + torch version of the job: f4 autoencoder, 5 minutes; U-Net of 64/128/256 with frozen
+# MiniLM embeddings, 18 minutes, on 2 cores.
+BASELINE = ("diffusers + torch", 19.8, 0.00, 0.06)
+
+STAGES = {
+    "autoencoder 32/64/128, f4, batch 16": (
+        Autoencoders((32, 64, 128), 4, groups=32, middle_attention=True, batch_size=16),
+        15,
+    ),
+    "U-Net 64/128/256 on 16x16x4, batch 32": (
+        UNets((64, 128, 256), 4, 16, (1, 2), context_dim=384, tokens=24, heads=(8,) * 3, batch_size=32),
+        15,
+    ),
+    "the shipped model's autoencoder, batch 8": (
+        Autoencoders((16, 32, 64, 128), 16, groups=8, middle_attention=False, batch_size=8),
+        60,
+    ),
+    "the shipped model's U-Net, batch 64": (
+        UNets((96, 192), 16, 8, (1,), context_dim=128, tokens=24, heads=(3, 6), batch_size=64),
+        20,
+    ),
+}
+
+
+def scores(paths: list[str], guidance_scale: float) -> None:
+    """PSNR of the first stage; of 128 captions drawn, how often the picture is the nearest."""
+    import keras_ldm as kl
+
+    emoji = kl.data.load_emoji()
+    targets = np.arange(0, len(emoji), 14)[:128]
+    print("| | PSNR | retrieval@1 | retrieval@5 |\n|---|---|---|---|")
+    print("| {} | {:.1f} dB | {:.2f} | {:.2f} |".format(*BASELINE))
+    for handle in [*paths, "emoji"]:
+        task = kl.tasks.TextToImage.from_preset(handle)
+        decoded = task.decode_latents(task.encode_images(emoji.images)).clip(-1, 1)
+        psnr = kl.metrics.PeakSignalToNoiseRatio(peak=255)
+        psnr.update_state(emoji.images, ((decoded + 1) * 127.5).round())
+        drawn = task.generate(
+            [emoji.captions[i] for i in targets],
+            num_steps=30,
+            guidance_scale=guidance_scale,
+            seed=1,
+            batch_size=64,
+            progress=False,
+        )
+        found = [kl.metrics.retrieval_at_k(drawn, emoji.images, targets, k) for k in (1, 5)]
+        print(f"| {handle} | {float(psnr.result()):.1f} dB | {found[0]:.3f} | {found[1]:.3f} |")
+
+
+def throughput(rounds: int) -> None:
+    """Steps a second of both libraries."""
+    print("| | keras_ldm | diffusers + torch | ratio |\n|---|---|---|---|")
+    for name, (networks, steps) in STAGES.items():
+        workers = {library: Worker(networks, library) for library in ("keras", "torch")}
+        for worker in workers.values():
+            worker.seconds(4)
+        rates = {library: [] for library in workers}
+        for _ in range(rounds):
+            for library, worker in workers.items():
+                rates[library].append(steps / worker.seconds(steps))
+        for worker in workers.values():
+            worker.close()
+        ours, theirs = (statistics.median(rates[library]) for library in ("keras", "torch"))
+        print(f"| {name} | {ours:.2f}/s | {theirs:.2f}/s | {ours / theirs:.2f} |", flush=True)
+
+
+def cold_start() -> None:
+    """From the command to a written picture; and a second picture in the same process."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [Path(sys.executable).with_name("keras-ldm"), "generate", "red heart"]
+        command += ["--preset", "emoji", "-o", Path(folder) / "heart.png"]
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+    print(f"keras-ldm generate: {statistics.median(seconds):.1f} s (median of 3)")
+
+    import keras_ldm as kl
+
+    task = kl.tasks.TextToImage.from_preset("emoji")
+    task.generate("red heart", progress=False)
+    start = time.perf_counter()
+    task.generate("pizza", progress=False)
+    print(f"second picture: {time.perf_counter() - start:.2f} s")
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["scores", "throughput", "cold-start"])
+    parser.add_argument("--model", action="append", default=[], help="a .keras file to score too")
+    parser.add_argument("--guidance-scale", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.what == "scores":
+        scores(arguments.model, arguments.guidance_scale)
+    elif arguments.what == "throughput":
+        throughput(arguments.rounds)
+    else:
+        cold_start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Two workers that train the same networks: keras_ldm with `fit`, diffusers with a torch loop.
+
+Each runs in a process of its own, since the CPU builds of TensorFlow and PyTorch do not share one well,
+and waits between its turns, so that runs can alternate.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+Train = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Autoencoders:
+    """A KL autoencoder on random 64x64 pictures; the arguments are those of `AutoencoderKL`."""
+
+    channels: tuple[int, ...]
+    latent_channels: int
+    groups: int
+    middle_attention: bool
+    batch_size: int
+
+    def keras(self) -> Train:
+        import keras
+
+        import keras_ldm as kl
+
+        task = kl.tasks.AutoencoderTask(
+            kl.models.AutoencoderKL(
+                self.channels,
+                self.latent_channels,
+                num_res_blocks=1,
+                groups=self.groups,
+                middle_attention=self.middle_attention,
+            ),
+            reconstruction_loss="l2",
+        )
+        task.compile(keras.optimizers.Adam(1e-4))
+        images = self._images()
+        return lambda steps: task.fit(
+            images, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0
+        )
+
+    def torch(self) -> Train:
+        import diffusers
+        import torch
+
+        model = diffusers.AutoencoderKL(
+            block_out_channels=self.channels,
+            down_block_types=("DownEncoderBlock2D",) * len(self.channels),
+            up_block_types=("UpDecoderBlock2D",) * len(self.channels),
+            layers_per_block=1,
+            latent_channels=self.latent_channels,
+            norm_num_groups=self.groups,
+            mid_block_add_attention=self.middle_attention,
+        )
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+        images = torch.from_numpy(self._images()).permute(0, 3, 1, 2)
+
+        def step(rows: torch.Tensor) -> None:
+            batch = images[rows].float() / 127.5 - 1.0
+            posterior = model.encode(batch).latent_dist
+            reconstruction = model.decode(posterior.sample()).sample
+            loss = ((reconstruction - batch) ** 2).sum() / len(batch) + 1e-6 * posterior.kl().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return lambda steps: _loop(step, steps, self.batch_size, len(images))
+
+    def _images(self) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class UNets:
+    """A U-Net with cross-attention on random latents and embeddings; arguments of `UNet`."""
+
+    channels: tuple[int, ...]
+    latent_channels: int
+    side: int
+    attention_levels: tuple[int, ...]
+    context_dim: int
+    tokens: int
+    heads: tuple[int, ...]
+    batch_size: int
+
+    def keras(self) -> Train:
+        import keras
+
+        import keras_ldm as kl
+
+        width = {c // h for c, h in zip(self.channels, self.heads, strict=True)}
+        task = kl.tasks.LatentDiffusion(
+            kl.models.AutoencoderKL((8,), self.latent_channels, num_res_blocks=1, groups=4),
+            kl.models.UNet(
+                self.channels,
+                self.latent_channels,
+                self.latent_channels,
+                num_res_blocks=1,
+                attention_levels=self.attention_levels,
+                context_dim=self.context_dim,
+                num_heads=self.heads[0] if len(width) > 1 else None,
+                head_dim=None if len(width) > 1 else width.pop(),
+            ),
+            kl.conditioning.Conditioner(
+                {"context": kl.conditioning.TokenEmbedder(self.context_dim, dropout=0.0)}
+            ),
+            latent_scale=1.0,
+            ema_decay=None,
+        )
+        task.compile(keras.optimizers.AdamW(1e-4, weight_decay=1e-2, global_clipnorm=1.0))
+        latents, context = self._arrays()
+        moments = np.concatenate([latents, np.full_like(latents, -30.0)], axis=-1)
+        data = {"moments": moments, "context": context}
+        return lambda steps: task.fit(data, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0)
+
+    def torch(self) -> Train:
+        import diffusers
+        import torch
+
+        attends = [level in self.attention_levels for level in range(len(self.channels))]
+        model = diffusers.UNet2DConditionModel(
+            in_channels=self.latent_channels,
+            out_channels=self.latent_channels,
+            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+            block_out_channels=self.channels,
+            layers_per_block=1,
+            cross_attention_dim=self.context_dim,
+            attention_head_dim=self.heads,  # which are numbers of heads: huggingface/diffusers#2011
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=1e-2)
+        scheduler = diffusers.DDPMScheduler(beta_schedule="scaled_linear")
+        latents, context = map(torch.from_numpy, self._arrays())
+        latents = latents.permute(0, 3, 1, 2).contiguous()
+
+        def step(rows: torch.Tensor) -> None:
+            noise = torch.randn_like(latents[rows])
+            timesteps = torch.randint(0, 1000, (len(rows),))
+            noisy = scheduler.add_noise(latents[rows], noise, timesteps)
+            loss = ((model(noisy, timesteps, context[rows]).sample - noise) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+        return lambda steps: _loop(step, steps, self.batch_size, len(latents))
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(0)
+        latents = rng.standard_normal((512, self.side, self.side, self.latent_channels), np.float32)
+        return latents, rng.standard_normal((512, self.tokens, self.context_dim), np.float32)
+
+
+def _loop(step: Callable, steps: int, batch_size: int, count: int) -> None:
+    import torch
+
+    order = torch.randperm(count).repeat(-(-steps * batch_size // count))
+    for i in range(steps):
+        step(order[i * batch_size : (i + 1) * batch_size])
+
+
+class Worker:
+    """A process that trains some steps at a time and says how long they took.
+
+    Args:
+        networks: what to train.
+        library: "keras" or "torch".
+    """
+
+    def __init__(self, networks: Autoencoders | UNets, library: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(networks, library, end), daemon=True)
+        self.process.start()
+
+    def seconds(self, steps: int) -> float:
+        """How long so many steps take."""
+        self.connection.send(steps)
+        return self.connection.recv()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.connection.send(0)
+        self.process.join()
+
+
+def _serve(networks: Autoencoders | UNets, library: str, connection: Connection) -> None:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    train = getattr(networks, library)()
+    while steps := connection.recv():
+        start = time.perf_counter()
+        train(steps)
+        connection.send(time.perf_counter() - start)

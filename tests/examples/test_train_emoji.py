@@ -1,0 +1,104 @@
+"""The training of the shipped model: it goes on where it was stopped, and leaves what it says."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_ldm as kl
+from keras_ldm.files import read_tensors
+from tests.tasks.tiny import captions, images, text_to_image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        yield importlib.import_module("train_emoji")
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2, 3])
+def test_stopped_training_ends_with_the_same_weights(example, tmp_path, monkeypatch, stopped_after):
+    """Checkpoints come every two epochs, so that some of what was done is done again."""
+    data = {"image": images(6), "caption": np.array(captions(6))}
+
+    def task():
+        keras.utils.set_random_seed(0)
+        made = text_to_image()
+        made.compile(keras.optimizers.AdamW(example.learning_rate(0.01, 12)))
+        return made
+
+    def run(folder: Path):
+        trained, history = example.resume(folder / "model.keras", task)
+        example.train(trained, history, folder / "model.keras", data, 2, 4, 2)
+        return trained, history
+
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole, record = run(tmp_path / "whole")
+
+    at_end = example.Checkpoint.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        at_end(self, epoch, logs)
+        if epoch + 1 == stopped_after:
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(example.Checkpoint, "on_epoch_end", stop)
+        run(tmp_path / "stopped")
+    again, record_again = run(tmp_path / "stopped")
+    for expected, actual in zip(whole.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (expected, actual)))
+    assert [epoch["loss"] for epoch in record] == [epoch["loss"] for epoch in record_again]
+    assert all(epoch["seconds"] > 0 for epoch in record_again)
+    assert run(tmp_path / "stopped")[1] == record_again  # nothing is left to do
+
+
+def test_caption_variants(example) -> None:
+    variants = example.caption_variants(("sun", "red heart"), (("warm", "sky"), ()))
+    assert list(variants[:6]) == ["sun", "red heart"] * 3
+    assert variants[6].startswith("sun, ") and set(variants[6][5:].split(", ")) <= {"warm", "sky"}
+    assert variants[7] == "red heart"
+
+
+def test_words_that_were_never_seen_are_forgotten(example) -> None:
+    task = text_to_image(tokenizer="bert_uncased")
+    table = task.conditioner.embedders["caption"].encoder.token_embedding.embeddings
+    before = keras.ops.convert_to_numpy(table)
+    words = np.array(["red heart"])
+    example.forget_unseen_words(task, words)
+    preprocess = task.conditioner.embedders["caption"].preprocess
+    seen = np.unique(np.concatenate([preprocess(words), preprocess(np.array([""]))]))
+    for values in (table, *(a for source, a in task.ema.pairs() if source is table)):
+        after = keras.ops.convert_to_numpy(values)
+        np.testing.assert_array_equal(after[seen], before[seen])
+        assert np.count_nonzero(np.abs(after).sum(axis=1)) == len(seen) < len(after)
+
+
+def test_leaves_what_it_says(tmp_path) -> None:
+    command = [sys.executable, str(EXAMPLES / "train_emoji.py"), "--output", str(tmp_path)]
+    command += ["--num-images", "12", "--autoencoder-epochs", "1", "--diffusion-epochs", "1"]
+    result = subprocess.run(
+        [*command, "--score-images", "2"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Reconstruction PSNR" in result.stdout and "over 2 prompts" in result.stdout
+    for name in ("reconstructions.png", "samples.png", "losses.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 5, name
+    task = kl.presets.small_text_to_image()
+    kl.weights.native.load(task, tmp_path / "emoji.safetensors")
+    with read_tensors(tmp_path / "emoji.safetensors") as tensors:
+        assert {tensors[name].dtype for name in tensors} == {np.dtype("float16")}
+    assert (tmp_path / "diffusion.keras").exists()
