@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 EXAMPLES = """examples:
+  keras-ldm generate "red heart" --preset emoji -o heart.png
   keras-ldm generate "red heart" --model runs/quickstart/text_to_image.keras -o heart.png
   keras-ldm generate "red heart" "blue heart" --model M.keras --seed 7 --guidance-scale 3 -o row.png
 """

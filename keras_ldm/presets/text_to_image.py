@@ -68,8 +68,9 @@ def small_text_to_image(autoencoder: AutoencoderKL | None = None) -> TextToImage
 def emoji() -> TextToImage:
     """A text-to-image model that draws emoji from captions, trained on the 1,892 that ship with it.
 
-    It is `small_text_to_image` after a training of two hours by `examples/train_emoji.py`, whose
-    docstring has its scores. Prompts are captions such as "red heart", "cat face" or "flag france".
+    It is `small_text_to_image` after a training of 92 minutes on 2 CPU cores by
+    `examples/train_emoji.py`, whose docstring has its scores. Prompts are captions such as "red heart",
+    "cat face" or "flag france"; words in other company it seldom understands.
 
     Raises:
         FileNotFoundError: if its weights are missing from the installed package.

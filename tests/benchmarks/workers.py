@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
@@ -26,32 +27,21 @@ class Autoencoders:
     middle_attention: bool
     batch_size: int
 
-    def keras(self) -> Train:
-        import keras
-
+    def keras_model(self) -> Any:
         import keras_ldm as kl
 
-        task = kl.tasks.AutoencoderTask(
-            kl.models.AutoencoderKL(
-                self.channels,
-                self.latent_channels,
-                num_res_blocks=1,
-                groups=self.groups,
-                middle_attention=self.middle_attention,
-            ),
-            reconstruction_loss="l2",
-        )
-        task.compile(keras.optimizers.Adam(1e-4))
-        images = self._images()
-        return lambda steps: task.fit(
-            images, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0
+        return kl.models.AutoencoderKL(
+            self.channels,
+            self.latent_channels,
+            num_res_blocks=1,
+            groups=self.groups,
+            middle_attention=self.middle_attention,
         )
 
-    def torch(self) -> Train:
+    def torch_model(self) -> Any:
         import diffusers
-        import torch
 
-        model = diffusers.AutoencoderKL(
+        return diffusers.AutoencoderKL(
             block_out_channels=self.channels,
             down_block_types=("DownEncoderBlock2D",) * len(self.channels),
             up_block_types=("UpDecoderBlock2D",) * len(self.channels),
@@ -60,6 +50,23 @@ class Autoencoders:
             norm_num_groups=self.groups,
             mid_block_add_attention=self.middle_attention,
         )
+
+    def keras(self) -> Train:
+        import keras
+
+        import keras_ldm as kl
+
+        task = kl.tasks.AutoencoderTask(self.keras_model(), reconstruction_loss="l2")
+        task.compile(keras.optimizers.Adam(1e-4))
+        images = self._images()
+        return lambda steps: task.fit(
+            images, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0
+        )
+
+    def torch(self) -> Train:
+        import torch
+
+        model = self.torch_model()
         optimizer = torch.optim.Adam(model.parameters(), 1e-4)
         images = torch.from_numpy(self._images()).permute(0, 3, 1, 2)
 
@@ -91,24 +98,45 @@ class UNets:
     heads: tuple[int, ...]
     batch_size: int
 
+    def keras_model(self) -> Any:
+        import keras_ldm as kl
+
+        widths = {c // h for c, h in zip(self.channels, self.heads, strict=True)}
+        same_width = len(widths) == 1
+        return kl.models.UNet(
+            self.channels,
+            self.latent_channels,
+            self.latent_channels,
+            num_res_blocks=1,
+            attention_levels=self.attention_levels,
+            context_dim=self.context_dim,
+            num_heads=None if same_width else self.heads[0],
+            head_dim=widths.pop() if same_width else None,
+        )
+
+    def torch_model(self) -> Any:
+        import diffusers
+
+        attends = [level in self.attention_levels for level in range(len(self.channels))]
+        return diffusers.UNet2DConditionModel(
+            in_channels=self.latent_channels,
+            out_channels=self.latent_channels,
+            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+            block_out_channels=self.channels,
+            layers_per_block=1,
+            cross_attention_dim=self.context_dim,
+            attention_head_dim=self.heads,  # which are numbers of heads: huggingface/diffusers#2011
+        )
+
     def keras(self) -> Train:
         import keras
 
         import keras_ldm as kl
 
-        width = {c // h for c, h in zip(self.channels, self.heads, strict=True)}
         task = kl.tasks.LatentDiffusion(
             kl.models.AutoencoderKL((8,), self.latent_channels, num_res_blocks=1, groups=4),
-            kl.models.UNet(
-                self.channels,
-                self.latent_channels,
-                self.latent_channels,
-                num_res_blocks=1,
-                attention_levels=self.attention_levels,
-                context_dim=self.context_dim,
-                num_heads=self.heads[0] if len(width) > 1 else None,
-                head_dim=None if len(width) > 1 else width.pop(),
-            ),
+            self.keras_model(),
             kl.conditioning.Conditioner(
                 {"context": kl.conditioning.TokenEmbedder(self.context_dim, dropout=0.0)}
             ),
@@ -125,17 +153,7 @@ class UNets:
         import diffusers
         import torch
 
-        attends = [level in self.attention_levels for level in range(len(self.channels))]
-        model = diffusers.UNet2DConditionModel(
-            in_channels=self.latent_channels,
-            out_channels=self.latent_channels,
-            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
-            block_out_channels=self.channels,
-            layers_per_block=1,
-            cross_attention_dim=self.context_dim,
-            attention_head_dim=self.heads,  # which are numbers of heads: huggingface/diffusers#2011
-        )
+        model = self.torch_model()
         optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=1e-2)
         scheduler = diffusers.DDPMScheduler(beta_schedule="scaled_linear")
         latents, context = map(torch.from_numpy, self._arrays())

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from keras_ldm.cli import main
+from keras_ldm.data import load_emoji
+from keras_ldm.metrics import retrieval_at_k
 from keras_ldm.models import TransformerTextEncoder
 from keras_ldm.tasks import TextToImage
 from tests.tasks.tiny import TinyAutoencoder, TinyUNet, autoencoder_task
@@ -168,3 +170,12 @@ def test_help_shows_examples(capsys) -> None:
         main(["generate", "--help"])
     assert status.value.code == 0
     assert 'keras-ldm generate "red heart" --model' in capsys.readouterr().out
+
+
+def test_draws_with_the_preset_that_ships(tmp_path) -> None:
+    output = tmp_path / "heart.png"
+    command = ["generate", "red heart", "--preset", "emoji", "-o", str(output), "--num-steps", "10"]
+    assert main(command) == 0
+    emoji = load_emoji()
+    pictures = np.asarray(Image.open(output))[None]
+    assert retrieval_at_k(pictures, emoji.images, [emoji.captions.index("red heart")], 1) == 1
