@@ -2,7 +2,7 @@
 
     python examples/gallery.py --output gallery
 
-One picture a section, in about half a minute on 2 cores:
+One picture a section, in under a minute on 2 cores:
 
     captions.png         captions of the training set, drawn above the real emoji
     combinations.png     prompts that are in no caption

@@ -39,29 +39,23 @@ def learning_rate(peak: float, steps: int) -> keras.optimizers.schedules.Learnin
     )
 
 
-def train_autoencoder(images: np.ndarray, epochs: int, batch_size: int) -> tuple:
-    """Stage one: perceptual compression."""
+def steps_of(count: int, batch_size: int) -> int:
+    """Steps an epoch of so many examples."""
+    return -(-count // batch_size)
+
+
+def autoencoder_task(steps: int) -> kl.tasks.AutoencoderTask:
+    """Stage one, perceptual compression, compiled for so many steps."""
     task = kl.presets.small_autoencoder()
-    steps = epochs * -(-len(images) // batch_size)
     task.compile(keras.optimizers.Adam(learning_rate(2e-3, steps), beta_2=0.99))
-    history = task.fit(images, batch_size=batch_size, epochs=epochs)
-    return task, history.history["reconstruction_loss"]
+    return task
 
 
-def train_diffusion(
-    autoencoder: kl.models.AutoencoderKL,
-    images: np.ndarray,
-    captions: tuple[str, ...],
-    epochs: int,
-    batch_size: int,
-) -> tuple:
-    """Stage two: semantic compression, on latents that are encoded once."""
+def diffusion_task(autoencoder: kl.models.AutoencoderKL, steps: int) -> kl.tasks.TextToImage:
+    """Stage two, semantic compression, compiled for so many steps."""
     task = kl.presets.small_text_to_image(autoencoder)
-    steps = epochs * -(-len(images) // batch_size)
     task.compile(keras.optimizers.AdamW(learning_rate(2e-3, steps), beta_2=0.99, global_clipnorm=1.0))
-    data = {"moments": task.encode_moments(images), "caption": np.array(captions)}
-    history = task.fit(data, batch_size=batch_size, epochs=epochs)
-    return task, history.history["loss"]
+    return task
 
 
 def grid(rows: list[np.ndarray], labels: list[str] | None = None, scale: int = 2) -> Image.Image:
@@ -99,12 +93,19 @@ def plot(curves: dict[str, list[float]]) -> Image.Image:
     return canvas
 
 
-def reconstruct(task: kl.tasks.AutoencoderTask, images: np.ndarray) -> tuple[np.ndarray, float]:
-    """What the autoencoder makes of pictures, and how near it comes to them (PSNR, in dB)."""
+def plot_losses(first: list[float], second: list[float]) -> Image.Image:
+    """The losses of both stages."""
+    return plot({"autoencoder: mean squared error": first, "diffusion: loss": second})
+
+
+def reconstruct(task: kl.tasks.AutoencoderTask, images: np.ndarray) -> tuple[Image.Image, float]:
+    """Twelve pictures above what the autoencoder makes of them; and the PSNR of all, in dB."""
     reconstructions = ((task.predict(images, verbose=0) + 1) * 127.5).round()
     psnr = kl.metrics.PeakSignalToNoiseRatio(peak=255)
     psnr.update_state(images, reconstructions)
-    return reconstructions.astype(np.uint8), float(psnr.result())
+    shown = np.linspace(0, len(images) - 1, 12).astype(int)
+    picture = grid([images[shown], reconstructions[shown].astype(np.uint8)])
+    return picture, float(psnr.result())
 
 
 def retrieval(
@@ -158,21 +159,22 @@ def main() -> None:
     images = emoji.images[: arguments.num_images]
     captions = emoji.captions[: arguments.num_images]
     print(f"1. Autoencoder on {len(images)} pictures")
-    first_stage, first_losses = train_autoencoder(images, arguments.autoencoder_epochs, 8)
+    epochs, batch_size = arguments.autoencoder_epochs, 8
+    first_stage = autoencoder_task(epochs * steps_of(len(images), batch_size))
+    first = first_stage.fit(images, batch_size=batch_size, epochs=epochs).history
+
     print("2. Latent diffusion on their latents and captions")
-    ldm, second_losses = train_diffusion(
-        first_stage.autoencoder, images, captions, arguments.diffusion_epochs, 64
-    )
+    epochs, batch_size = arguments.diffusion_epochs, 64
+    ldm = diffusion_task(first_stage.autoencoder, epochs * steps_of(len(images), batch_size))
+    data = {"moments": ldm.encode_moments(images), "caption": np.array(captions)}  # encoded once
+    second = ldm.fit(data, batch_size=batch_size, epochs=epochs).history
     ldm.save(arguments.output / "text_to_image.keras")
 
     print("3. Drawing")
-    reconstructions, psnr = reconstruct(first_stage, images)
-    shown = np.linspace(0, len(images) - 1, 12).astype(int)
-    grid([images[shown], reconstructions[shown]]).save(arguments.output / "reconstructions.png")
+    picture, psnr = reconstruct(first_stage, images)
+    picture.save(arguments.output / "reconstructions.png")
     draw_samples(ldm, images, captions, GUIDANCE_SCALE).save(arguments.output / "samples.png")
-    plot({"autoencoder: mean squared error": first_losses, "diffusion: loss": second_losses}).save(
-        arguments.output / "losses.png"
-    )
+    plot_losses(first["reconstruction_loss"], second["loss"]).save(arguments.output / "losses.png")
 
     scores, count = retrieval(ldm, images, captions, arguments.score_images)
     print(f"\nReconstruction PSNR {psnr:.1f} dB")

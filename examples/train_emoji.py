@@ -27,12 +27,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from quickstart import draw_samples, grid, learning_rate, plot, reconstruct, retrieval
+from quickstart import (
+    GUIDANCE_SCALE,
+    autoencoder_task,
+    diffusion_task,
+    draw_samples,
+    plot_losses,
+    reconstruct,
+    retrieval,
+    steps_of,
+)
 
 import keras_ldm as kl
-
-DIFFUSION_EPOCHS = 100
-GUIDANCE_SCALE = 3.0
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -87,7 +93,8 @@ def train(
         epochs: in all.
         every: epochs between two checkpoints.
     """
-    del history[int(task.optimizer.iterations) // steps_of(data, batch_size) :]
+    steps = steps_of(len(next(iter(data.values()))), batch_size)
+    del history[int(task.optimizer.iterations) // steps :]
     if len(history) < epochs:
         task.fit(
             data,
@@ -97,26 +104,6 @@ def train(
             callbacks=[Checkpoint(path, every, history)],
             verbose=2,
         )
-
-
-def steps_of(data: Mapping[str, np.ndarray], batch_size: int) -> int:
-    """Steps an epoch."""
-    return -(-len(next(iter(data.values()))) // batch_size)
-
-
-def autoencoder_task(steps: int) -> kl.tasks.AutoencoderTask:
-    """The first stage, compiled for so many steps."""
-    task = kl.presets.small_autoencoder()
-    task.compile(keras.optimizers.Adam(learning_rate(2e-3, steps), beta_2=0.99))
-    return task
-
-
-def diffusion_task(autoencoder: kl.models.AutoencoderKL, steps: int) -> kl.tasks.TextToImage:
-    """The second stage, compiled for so many steps."""
-    task = kl.presets.small_text_to_image(autoencoder)
-    rate = learning_rate(2e-3, steps)
-    task.compile(keras.optimizers.AdamW(rate, beta_2=0.99, global_clipnorm=1.0))
-    return task
 
 
 def caption_variants(captions: tuple[str, ...], tags: tuple[tuple[str, ...], ...]) -> np.ndarray:
@@ -145,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/train_emoji"), metavar="FOLDER")
     parser.add_argument("--autoencoder-epochs", type=int, default=40)
-    parser.add_argument("--diffusion-epochs", type=int, default=DIFFUSION_EPOCHS)
+    parser.add_argument("--diffusion-epochs", type=int, default=100)
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     parser.add_argument("--checkpoint-every", type=int, default=5, metavar="EPOCHS")
     parser.add_argument("--score-images", type=int, default=128, help="pictures drawn for the score")
@@ -160,17 +147,16 @@ def main() -> None:
     )
     print("1. Autoencoder")
     path, data = output / "autoencoder.keras", {"image": images}
-    steps = arguments.autoencoder_epochs * steps_of(data, 8)
+    steps = arguments.autoencoder_epochs * steps_of(len(images), 8)
     first_stage, first = resume(path, lambda: autoencoder_task(steps))
     train(first_stage, first, path, data, 8, arguments.autoencoder_epochs, every)
-    reconstructions, psnr = reconstruct(first_stage, images)
-    shown = np.linspace(0, len(images) - 1, 12).astype(int)
-    grid([images[shown], reconstructions[shown]]).save(output / "reconstructions.png")
+    picture, psnr = reconstruct(first_stage, images)
+    picture.save(output / "reconstructions.png")
     print(f"Reconstruction PSNR {psnr:.2f} dB")
 
     print("2. Latent diffusion")
     path, data = output / "diffusion.keras", {"caption": caption_variants(captions, tags)}
-    steps = arguments.diffusion_epochs * steps_of(data, 64)
+    steps = arguments.diffusion_epochs * steps_of(len(data["caption"]), 64)
     task, second = resume(path, lambda: diffusion_task(first_stage.autoencoder, steps))
     data["moments"] = np.tile(task.encode_moments(images), (4, 1, 1, 1))
     train(task, second, path, data, 64, arguments.diffusion_epochs, every)
@@ -179,11 +165,8 @@ def main() -> None:
     forget_unseen_words(task, data["caption"])
     kl.weights.native.save(task, output / "emoji.safetensors")
     draw_samples(task, images, captions, GUIDANCE_SCALE).save(output / "samples.png")
-    losses = {
-        "autoencoder: mean squared error": [epoch["reconstruction_loss"] for epoch in first],
-        "diffusion: loss": [epoch["loss"] for epoch in second],
-    }
-    plot(losses).save(output / "losses.png")
+    first_losses = [epoch["reconstruction_loss"] for epoch in first]
+    plot_losses(first_losses, [epoch["loss"] for epoch in second]).save(output / "losses.png")
     scores, count = retrieval(task, images, captions, arguments.score_images)
     print(f"Retrieval@1 {scores[0]:.3f}, retrieval@5 {scores[1]:.3f} over {count} prompts")
     minutes = sum(epoch["seconds"] for epoch in (*first, *second)) / 60

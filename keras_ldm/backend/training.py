@@ -1,9 +1,10 @@
 """What makes training steps faster on TensorFlow's CPU."""
 
 import ctypes
+import math
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import keras
@@ -23,7 +24,9 @@ def _is_tensorflow_on_cpu() -> bool:
     return keras.backend.backend() == "tensorflow" and not resolve_jit_compile("auto")
 
 
-def compile_part(function: Callable[..., Any], num_parameters: int) -> Callable[..., Any]:
+def compile_part(
+    function: Callable[..., Any], variables: Sequence[keras.Variable]
+) -> Callable[..., Any]:
     """Makes a part of the training step an XLA program, where the step is not one as a whole.
 
     That is so on TensorFlow's CPU, where plain graphs have the faster convolutions, but go through the
@@ -31,19 +34,22 @@ def compile_part(function: Callable[..., Any], num_parameters: int) -> Callable[
 
     Args:
         function: from tensors to tensors; it may assign variables, and must not make any.
-        num_parameters: how many numbers it goes through; few are not worth compiling for.
+        variables: what it goes through; a few numbers are not worth compiling for.
 
     Returns:
         The function, or what computes the same to rounding.
     """
-    if not _is_tensorflow_on_cpu() or num_parameters < _MIN_PARAMETERS:
+    count = sum(math.prod(variable.shape) for variable in variables)
+    if not _is_tensorflow_on_cpu() or count < _MIN_PARAMETERS:
         return function
     import tensorflow as tf
 
+    if tf.distribute.has_strategy():
+        return function
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def prepare_updates(optimizer: keras.optimizers.Optimizer, num_parameters: int) -> None:
+def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes an optimizer's updates the same on TensorFlow as elsewhere, and faster on its CPU.
 
     The gradients of embeddings are sparse on TensorFlow, where Keras then lets the moments of the rows
@@ -53,25 +59,24 @@ def prepare_updates(optimizer: keras.optimizers.Optimizer, num_parameters: int) 
     a whole, XLA makes them one: half the time.
 
     Args:
-        optimizer: what to prepare.
-        num_parameters: how many numbers it updates; few are not worth compiling for.
+        optimizer: what to prepare; once more changes nothing.
     """
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
-    plain, compiled = optimizer.apply, dict[tuple[int, ...], Any]()
+    plain = partial(type(optimizer).apply, optimizer)
+    compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:
         grads = [g if g is None else tf.convert_to_tensor(g) for g in grads]
         variables = list(trainable_variables or ())
-        known = optimizer.built and variables and all(gradient is not None for gradient in grads)
-        if not known or tf.distribute.has_strategy():
+        if not optimizer.built or not variables or any(gradient is None for gradient in grads):
             plain(grads, trainable_variables)
             return
         key = tuple(id(variable) for variable in variables)
         if key not in compiled:
-            compiled[key] = compile_part(lambda gradients: plain(gradients, variables), num_parameters)
+            compiled[key] = compile_part(lambda gradients: plain(gradients, variables), variables)
         compiled[key](grads)
 
     optimizer.apply = apply

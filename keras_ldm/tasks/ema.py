@@ -5,7 +5,6 @@
 Reference: `LitEma` (ema.py) of the original code.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -63,8 +62,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
 
     @cached_property
     def _update(self) -> Callable[[Tensor], None]:
-        numbers = sum(math.prod(average.shape) for average in self.averages)
-        return compile_part(self._move, numbers)
+        return compile_part(self._move, self.averages)
 
     def _move(self, due: Tensor) -> None:
         count = self.updates + due
@@ -96,3 +94,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
     def pairs(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Each variable that is followed, with its average."""
         return list(zip(self._sources(), self.averages, strict=True))
+
+    def by_source(self) -> dict[int, keras.Variable]:
+        """The averages, by the `id` of the variables that they follow."""
+        return {id(source): average for source, average in self.pairs()}

@@ -36,7 +36,7 @@ class InferenceNetworks:
 
     def values(self) -> list[Tensor]:
         """What the networks draw with: one value for each of `variables()`."""
-        averages = {} if self.ema is None else {id(v): average for v, average in self.ema.pairs()}
+        averages = {} if self.ema is None else self.ema.by_source()
         return values_of([averages.get(id(v), v) for v in self.variables()])
 
     def scope(self) -> keras.StatelessScope:

@@ -75,7 +75,7 @@ class Task(keras.Model):
             jit_compile=resolve_jit_compile(jit_compile),
             **kwargs,
         )
-        prepare_updates(self.optimizer, sum(int(np.prod(v.shape)) for v in self.trainable_variables))
+        prepare_updates(self.optimizer)
 
     def compile_from_config(self, config: Config) -> None:
         """Compiles as a saved task was compiled, and makes the optimizer's state."""

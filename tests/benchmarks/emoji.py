@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.benchmarks`, when run as a script
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))  # for `quickstart`
 
 from tests.benchmarks.workers import Autoencoders, UNets, Worker
 
@@ -49,10 +48,11 @@ STAGES = {
 
 def scores(paths: list[str], guidance_scale: float) -> None:
     """PSNR of the first stage; of 128 captions drawn, how often the picture is the nearest."""
+    from quickstart import retrieval
+
     import keras_ldm as kl
 
     emoji = kl.data.load_emoji()
-    targets = np.arange(0, len(emoji), 14)[:128]
     print("| | PSNR | retrieval@1 | retrieval@5 |\n|---|---|---|---|")
     print("| {} | {:.1f} dB | {:.2f} | {:.2f} |".format(*BASELINE))
     for handle in [*paths, "emoji"]:
@@ -60,15 +60,7 @@ def scores(paths: list[str], guidance_scale: float) -> None:
         decoded = task.decode_latents(task.encode_images(emoji.images)).clip(-1, 1)
         psnr = kl.metrics.PeakSignalToNoiseRatio(peak=255)
         psnr.update_state(emoji.images, ((decoded + 1) * 127.5).round())
-        drawn = task.generate(
-            [emoji.captions[i] for i in targets],
-            num_steps=30,
-            guidance_scale=guidance_scale,
-            seed=1,
-            batch_size=64,
-            progress=False,
-        )
-        found = [kl.metrics.retrieval_at_k(drawn, emoji.images, targets, k) for k in (1, 5)]
+        found, _ = retrieval(task, emoji.images, emoji.captions, guidance_scale=guidance_scale)
         print(f"| {handle} | {float(psnr.result()):.1f} dB | {found[0]:.3f} | {found[1]:.3f} |")
 
 

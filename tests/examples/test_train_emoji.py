@@ -36,7 +36,7 @@ def test_stopped_training_ends_with_the_same_weights(example, tmp_path, monkeypa
     def task():
         keras.utils.set_random_seed(0)
         made = text_to_image()
-        made.compile(keras.optimizers.AdamW(example.learning_rate(0.01, 12)))
+        made.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.01, 12)))
         return made
 
     def run(folder: Path):

@@ -299,6 +299,6 @@ def test_file_of_another_kind_of_task(saved) -> None:
 
 @pytest.mark.backend
 def test_unknown_preset_lists_those_there_are() -> None:
-    expected = r"\['small_autoencoder', 'small_text_to_image'\].*Received: 'stable'"
+    expected = r"\['emoji', 'small_autoencoder', 'small_text_to_image'\].*Received: 'stable'"
     with pytest.raises(ValueError, match=expected):
         LatentDiffusion.from_preset("stable")

@@ -206,7 +206,7 @@ def average_names(task: LatentDiffusion) -> NameTable:
     table = NameTable()
     if task.ema is None:
         return table
-    averages = {id(weight): average for weight, average in task.ema.pairs()}
+    averages = task.ema.by_source()
     for name, parameter in unet_names(task.unet, "model.diffusion_model.").parameters.items():
         held = replace(parameter, variables=tuple(averages[id(v)] for v in parameter.variables))
         table.add("model_ema." + name.removeprefix("model.").replace(".", ""), held)

@@ -19,9 +19,7 @@ from keras_ldm.weights.table import NameTable
 
 def _names(task: LatentDiffusion, averaged: bool) -> NameTable:
     """Paths of the variables within each part; with the averages in place of what they follow."""
-    averages = {}
-    if averaged and task.ema is not None:
-        averages = {id(variable): average for variable, average in task.ema.pairs()}
+    averages = task.ema.by_source() if averaged and task.ema is not None else {}
     parts = {
         "autoencoder": task.autoencoder.weights,
         "unet": task.unet.weights,
