@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import keep_freed_memory, prepare_updates, resolve_jit_compile
+from keras_ldm.backend import input_pipeline, keep_freed_memory, prepare_updates, resolve_jit_compile
 from keras_ldm.files import atomic_path
 from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
@@ -154,16 +154,17 @@ class Task(keras.Model):
         )
         self._prepare(dataset)
         if validation_data is not None:
-            validation_data = self._dataset(
+            validation = self._dataset(
                 validation_data,
                 (validation_batch_size or batch_size) if is_arrays(validation_data) else None,
                 validation_steps,
             )
+            validation_data = input_pipeline(validation)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return self._run(
             super().fit,
-            dataset,
+            input_pipeline(dataset),
             epochs=epochs,
             validation_data=validation_data,
             shuffle=False,
@@ -186,16 +187,17 @@ class Task(keras.Model):
             self.compile()
         for unused in ("y", "sample_weight"):
             kwargs.pop(unused, None)
-        dataset = self._dataset(x, batch_size, steps)
+        if not kwargs.get("_use_cached_eval_dataset"):  # else `fit` has made it what Keras reads
+            x = input_pipeline(self._dataset(x, batch_size, steps))
         generator = self.evaluation_seed_generator
         generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
-        return self._run(super().evaluate, dataset, **kwargs)
+        return self._run(super().evaluate, x, **kwargs)
 
     def predict(
         self, x: Any, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> Any:
         """Runs the model on data of the same form as `fit` takes."""
-        dataset = self._dataset(x, batch_size, steps)
+        dataset = input_pipeline(self._dataset(x, batch_size, steps))
         return self._run(super().predict, dataset, **kwargs)
 
     def compute_metrics(

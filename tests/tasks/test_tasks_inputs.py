@@ -451,3 +451,22 @@ def test_missing_key(batch) -> None:
         autoencoder_task().fit([batch], verbose=0)
     with pytest.raises(ValueError, match=r"Expected the key 'image' or 'moments'.*Received: \["):
         latent_diffusion().fit([batch], verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of the reading on TensorFlow")
+def test_no_loop_waits_for_a_thread_that_tunes_its_reading(monkeypatch) -> None:
+    import tensorflow as tf
+
+    read = []
+    iterate = tf.data.Dataset.__iter__
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda self: read.append(self) or iterate(self))
+    task = autoencoder_task()
+    for loop, arguments in (
+        (task.fit, {"epochs": 2, "validation_data": images(8), "verbose": 0}),
+        (task.evaluate, {"verbose": 0}),
+        (task.predict, {"verbose": 0}),
+    ):
+        read.clear()
+        loop(images(8), batch_size=4, **arguments)
+        assert len(read) >= (4 if loop == task.fit else 1)
+        assert not any(dataset.options().autotune.enabled in (None, True) for dataset in read)

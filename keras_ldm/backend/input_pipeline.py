@@ -1,0 +1,34 @@
+"""How Keras's loops read a dataset."""
+
+from typing import Any
+
+import keras
+
+
+def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
+    """What to give to Keras's `fit`, `evaluate` and `predict` for a dataset.
+
+    On TensorFlow, Keras reads through a `tf.data` pipeline with autotuning. When its iterator goes, at
+    the end of each epoch, it waits for the tuning thread, which looks up after 10 ms, 20 ms, 40 ms, ...
+    and sometimes misses that it was woken (`CancellationManager` runs its callbacks before it calls
+    itself cancelled): an epoch of six seconds then takes ten, and one of twelve takes twenty. Nothing
+    here is there to be tuned, so that the thread is not started.
+
+    Args:
+        dataset: gives batches in order, on one thread.
+
+    Returns:
+        The dataset, or Keras's adapter of it without autotuning.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return dataset
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    class Adapter(PyDatasetAdapter):
+        def get_tf_dataset(self) -> tf.data.Dataset:
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            return super().get_tf_dataset().with_options(options)
+
+    return Adapter(dataset)
