@@ -1,5 +1,6 @@
 """Computations that a backend does faster when they are written for it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,3 +51,34 @@ def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
     weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
     return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+
+
+def gated_gelu(projected: Tensor) -> Tensor:
+    """`value * gelu(gate)` with the exact GELU, `x·Φ(x)`.
+
+    On TensorFlow's CPU, Keras's takes as long as the dense layer before it. Here the forward pass has
+    half the operations, and so has the gradient, `Φ(x) + x·φ(x)`.
+
+    Args:
+        projected: `(..., 2·dim)`: value and gate.
+
+    Returns:
+        `(..., dim)`.
+    """
+    ops = keras.ops
+    if keras.backend.backend() != "tensorflow":
+        value, gate = ops.split(projected, 2, axis=-1)
+        return value * ops.gelu(gate, approximate=False)
+
+    def compute(projected: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        value, gate = ops.split(projected, 2, axis=-1)
+        cumulative = 0.5 + 0.5 * ops.erf(gate * math.sqrt(0.5))
+
+        def gradient(upstream: Tensor) -> Tensor:
+            density = ops.exp(-0.5 * ops.square(gate)) * (1 / math.sqrt(2 * math.pi))
+            slope = cumulative + gate * density
+            return ops.concatenate([upstream * (gate * cumulative), upstream * value * slope], axis=-1)
+
+        return value * (gate * cumulative), gradient
+
+    return with_own_gradient(compute)(projected)

@@ -15,6 +15,7 @@ from keras_ldm.types import Config, Shape, Tensor
 
 # Which weights of a 3-wide kernel meet the same pixel, for the 4 outputs that a doubled pixel reaches.
 _MERGE = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=np.float32)
+_MERGE_BOTH = np.kron(_MERGE, _MERGE)  # of the 16 weights of a 4x4 kernel and the 9 of a 3x3 one
 
 
 def repeat_pixels(images: Tensor) -> Tensor:
@@ -120,10 +121,15 @@ class Upsample(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Repeats and convolves."""
         kernel = ops.cast(self.conv.kernel, self.compute_dtype)
-        merge = ops.convert_to_tensor(_MERGE, dtype=self.compute_dtype)
-        kernel = ops.einsum("ai,bj,ijcd->abdc", merge, merge, kernel)
+        kernel = ops.transpose(kernel, (0, 1, 3, 2))
+        merge = ops.convert_to_tensor(_MERGE_BOTH, dtype=self.compute_dtype)
+        merged = ops.matmul(merge, ops.reshape(kernel, (9, -1)))
         images = ops.conv_transpose(
-            inputs, kernel, strides=2, padding="same", data_format="channels_last"
+            inputs,
+            ops.reshape(merged, (4, 4, *kernel.shape[2:])),
+            strides=2,
+            padding="same",
+            data_format="channels_last",
         )
         return images + ops.cast(self.conv.bias, self.compute_dtype)
 

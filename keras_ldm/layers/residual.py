@@ -18,6 +18,16 @@ from keras_ldm.layers.resampling import average_pixels, repeat_pixels
 from keras_ldm.types import Config, Shape, Tensor
 
 
+class _PointwiseConv(keras.layers.Conv2D):
+    """A 1x1 convolution, computed as the matrix product that it is: half the time of its gradient."""
+
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """The products alone; Keras adds the bias."""
+        *pixels, channels = ops.shape(inputs)
+        product = ops.matmul(ops.reshape(inputs, (-1, channels)), kernel[0, 0])
+        return ops.reshape(product, (*pixels, self.filters))
+
+
 @keras.saving.register_keras_serializable("keras_ldm")
 class ResidualBlock(keras.layers.Layer):
     """Two 3x3 convolutions beside a skip connection.
@@ -96,7 +106,7 @@ class ResidualBlock(keras.layers.Layer):
             name="conv2",
             **conv,
         )
-        self.skip: keras.layers.Conv2D | None = None
+        self.skip: _PointwiseConv | None = None
 
     def build(self, input_shape: Shape) -> None:
         """Builds the parts, and a 1x1 convolution for the skip where the channels change."""
@@ -108,7 +118,7 @@ class ResidualBlock(keras.layers.Layer):
         self.norm2.build(hidden)
         self.conv2.build(hidden)
         if input_shape[-1] != self.channels:
-            self.skip = keras.layers.Conv2D(
+            self.skip = _PointwiseConv(
                 self.channels,
                 1,
                 data_format="channels_last",

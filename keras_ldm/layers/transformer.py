@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ldm.backend import gated_gelu
 from keras_ldm.layers.attention import CrossAttention
 from keras_ldm.layers.group_norm import GroupNorm
 from keras_ldm.types import Config, Shape, Tensor
@@ -39,8 +40,7 @@ class GEGLU(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Projects and gates."""
-        value, gate = ops.split(self.projection(inputs), 2, axis=-1)
-        return value * ops.gelu(gate, approximate=False)
+        return gated_gelu(self.projection(inputs))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape with `dim` features."""

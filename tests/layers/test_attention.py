@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_ldm import layers
-from tests.contract import array, numpy, randomize
+from keras_ldm.backend import gated_gelu
+from tests.contract import array, gradients, numpy, randomize
 
 
 def softmax_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
@@ -118,6 +120,22 @@ def test_geglu_is_value_times_exact_gelu_of_gate() -> None:
     value, gate = np.split(dense(layer.projection, x), 2, axis=-1)
     # The approximation by tanh would be off by up to 5e-4.
     np.testing.assert_allclose(numpy(layer(x)), value * gate * norm.cdf(gate), atol=2e-5)
+
+
+def test_gradient_of_geglu_is_that_of_the_formula() -> None:
+    from scipy.stats import norm
+
+    projected, upstream = 3 * array(2, 4, 10), array(2, 4, 5)
+    value, gate = np.split(projected, 2, axis=-1)
+    expected = np.concatenate(
+        [
+            upstream * gate * norm.cdf(gate),
+            upstream * value * (norm.cdf(gate) + gate * norm.pdf(gate)),
+        ],
+        axis=-1,
+    )
+    (gradient,) = gradients(lambda x: ops.sum(gated_gelu(x) * upstream), projected)
+    np.testing.assert_allclose(gradient, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(
