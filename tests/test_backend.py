@@ -9,6 +9,7 @@ from keras_ldm.backend import (
     compile_function,
     dot_product_attention,
     freeze,
+    in_one_pass,
     keep_freed_memory,
     prepare_updates,
     resolve_jit_compile,
@@ -101,6 +102,17 @@ def test_attention_is_that_of_keras(dtype: str, tolerance: float) -> None:
         ops.convert_to_numpy(ops.cast(x, "float32")) for x in (ours, ops.dot_product_attention(*inputs))
     )
     np.testing.assert_allclose(actual, expected, atol=tolerance)
+
+
+def test_chains_are_compiled_once_a_shape_where_it_pays() -> None:
+    calls = []
+    chain = in_one_pass(lambda x, scale: calls.append(x.shape) or ops.exp(x * scale) - 1.0)
+    small, large = np.ones((2, 7), "float32"), np.ones((2, 64, 64), "float32")
+    for x in (small, small, large, large):
+        y = chain(ops.convert_to_tensor(x), ops.convert_to_tensor(np.full_like(x[:1], 0.5)))
+        np.testing.assert_allclose(ops.convert_to_numpy(y), np.exp(0.5) - 1.0, atol=1e-6)
+    compiled = keras.backend.backend() == "tensorflow" and not resolve_jit_compile()
+    assert [tuple(shape[1:]) for shape in calls] == [(7,)] * 2 + [(64, 64)] * (1 if compiled else 2)
 
 
 UPDATES = {

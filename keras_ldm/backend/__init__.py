@@ -6,6 +6,7 @@ from keras_ldm.backend.compilation import values_of as values_of
 from keras_ldm.backend.input_pipeline import input_pipeline as input_pipeline
 from keras_ldm.backend.kernels import dot_product_attention as dot_product_attention
 from keras_ldm.backend.kernels import gated_gelu as gated_gelu
+from keras_ldm.backend.kernels import in_one_pass as in_one_pass
 from keras_ldm.backend.kernels import with_own_gradient as with_own_gradient
 from keras_ldm.backend.layers import freeze as freeze
 from keras_ldm.backend.training import compile_part as compile_part

@@ -25,6 +25,11 @@ def resolve_jit_compile(jit_compile: bool | str = "auto") -> bool:
     return bool(keras.backend.backend() == "jax")
 
 
+def is_tensorflow_on_cpu() -> bool:
+    """Whether training steps are plain TensorFlow graphs, which parts of them may leave for XLA."""
+    return keras.backend.backend() == "tensorflow" and not resolve_jit_compile("auto")
+
+
 def compile_function(
     function: Callable[..., Any], variables: Sequence[keras.Variable]
 ) -> Callable[..., Any]:

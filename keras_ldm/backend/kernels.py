@@ -6,7 +6,10 @@ from typing import Any
 
 import keras
 
+from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.types import Tensor
+
+_MIN_SIZE = 4096  # numbers an example; below, compiling takes longer than it saves
 
 
 def with_own_gradient(
@@ -28,6 +31,38 @@ def with_own_gradient(
 
         return tf.custom_gradient(function)
     return lambda *args: function(*args)[0]
+
+
+def in_one_pass(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A chain of elementwise operations, for gradients, that goes through the data once.
+
+    TensorFlow's graph goes through it once for each operation. On its CPU the chain becomes an XLA
+    program: half the time. In the forward pass the gain is small, and a model should export without it.
+
+    Args:
+        function: from tensors to one, elementwise; no closure over tensors.
+
+    Returns:
+        The function, or what computes the same to rounding.
+    """
+    compiled: dict[Any, Callable[..., Tensor]] = {}
+
+    def call(*tensors: Tensor) -> Tensor:
+        example = max((tensor.shape[1:] for tensor in tensors), key=_size)
+        if not is_tensorflow_on_cpu() or _size(example) < _MIN_SIZE:
+            return function(*tensors)
+        key = (tuple(example), tensors[0].dtype)
+        if key not in compiled:
+            import tensorflow as tf
+
+            compiled[key] = tf.function(function, jit_compile=True, autograph=False)
+        return compiled[key](*tensors)
+
+    return call
+
+
+def _size(shape: Any) -> int:
+    return 0 if None in tuple(shape) else math.prod(shape)
 
 
 def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -73,12 +108,16 @@ def gated_gelu(projected: Tensor) -> Tensor:
     def compute(projected: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         value, gate = ops.split(projected, 2, axis=-1)
         cumulative = 0.5 + 0.5 * ops.erf(gate * math.sqrt(0.5))
-
-        def gradient(upstream: Tensor) -> Tensor:
-            density = ops.exp(-0.5 * ops.square(gate)) * (1 / math.sqrt(2 * math.pi))
-            slope = cumulative + gate * density
-            return ops.concatenate([upstream * (gate * cumulative), upstream * value * slope], axis=-1)
-
-        return value * (gate * cumulative), gradient
+        return value * (gate * cumulative), lambda upstream: _gated_gelu_gradient(projected, upstream)
 
     return with_own_gradient(compute)(projected)
+
+
+@in_one_pass
+def _gated_gelu_gradient(projected: Tensor, upstream: Tensor) -> Tensor:
+    ops = keras.ops
+    value, gate = ops.split(projected, 2, axis=-1)
+    cumulative = 0.5 + 0.5 * ops.erf(gate * math.sqrt(0.5))
+    density = ops.exp(-0.5 * ops.square(gate)) * (1 / math.sqrt(2 * math.pi))
+    slope = cumulative + gate * density
+    return ops.concatenate([upstream * (gate * cumulative), upstream * value * slope], axis=-1)

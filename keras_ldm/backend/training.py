@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_ldm.backend.compilation import resolve_jit_compile
+from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.types import Tensor
 
 _MIN_PARAMETERS = 1_000_000  # below, compiling takes longer than it saves
@@ -18,10 +18,6 @@ _MALLOPT = {
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
     "M_TOP_PAD": (-2, 64 << 20),
 }
-
-
-def _is_tensorflow_on_cpu() -> bool:
-    return keras.backend.backend() == "tensorflow" and not resolve_jit_compile("auto")
 
 
 def compile_part(
@@ -40,7 +36,7 @@ def compile_part(
         The function, or what computes the same to rounding.
     """
     count = sum(math.prod(variable.shape) for variable in variables)
-    if not _is_tensorflow_on_cpu() or count < _MIN_PARAMETERS:
+    if not is_tensorflow_on_cpu() or count < _MIN_PARAMETERS:
         return function
     import tensorflow as tf
 
@@ -89,7 +85,7 @@ def keep_freed_memory() -> None:
     By default it gives the memory of large tensors back to the system and asks for it anew at each
     step, page by page: up to a sixth of a step's time. The process stays as large as it once was.
     """
-    if not _is_tensorflow_on_cpu() or not sys.platform.startswith("linux"):
+    if not is_tensorflow_on_cpu() or not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_ldm.backend import with_own_gradient
+from keras_ldm.backend import in_one_pass, with_own_gradient
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -39,6 +39,19 @@ def _statistics(x: Tensor, groups: int, epsilon: float) -> tuple[Tensor, Tensor]
     return group_mean, ops.rsqrt(group_variance + epsilon)
 
 
+@in_one_pass
+def _before_silu(upstream: Tensor, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The gradient of `y = scale·x + shift` from that of `silu(y)`."""
+    y = x * scale + shift
+    gate = ops.sigmoid(y)
+    return upstream * gate * (1.0 + y * (1.0 - gate))
+
+
+@in_one_pass
+def _affine(dy: Tensor, scale: Tensor, x: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    return dy * scale + (x * slope + offset)
+
+
 def _normalize(
     x: Tensor, gamma: Tensor, beta: Tensor, groups: int, epsilon: float, silu: bool
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
@@ -52,14 +65,12 @@ def _normalize(
     group_mean, group_rate = _statistics(x, groups, epsilon)
     mean, rate = spread(group_mean), spread(group_rate)
     scale = rate * gamma
-    y = x * scale + (beta - mean * scale)
+    shift = beta - mean * scale
+    y = x * scale + shift
     output = ops.silu(y) if silu else y
 
     def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
-        dy = upstream
-        if silu:
-            gate = ops.sigmoid(y)
-            dy = upstream * (gate + output * (1.0 - gate))
+        dy = _before_silu(upstream, x, scale, shift) if silu else upstream
         total = ops.sum(dy, axis=1, keepdims=True)
         aligned = (ops.sum(dy * x, axis=1, keepdims=True) - mean * total) * rate  # Σ dy·x̂
 
@@ -69,7 +80,7 @@ def _normalize(
 
         slope = -rate * rate * group_mean_of(aligned)
         offset = -rate * group_mean_of(total) - mean * slope
-        return dy * scale + (x * slope + offset), ops.sum(aligned, (0, 1)), ops.sum(total, (0, 1))
+        return _affine(dy, scale, x, slope, offset), ops.sum(aligned, (0, 1)), ops.sum(total, (0, 1))
 
     return output, gradient
 

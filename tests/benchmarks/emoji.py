@@ -4,7 +4,7 @@
     python tests/benchmarks/emoji.py throughput
     python tests/benchmarks/emoji.py cold-start
 
-`scores` takes about two minutes on 2 cores, `throughput` eight (it needs the extra `parity`). Throughput
+`scores` takes about two minutes on 2 cores, `throughput` ten (it needs the extra `parity`). Throughput
 is that of training from arrays in float32, the medians of runs that alternate, each library in a process
 of its own; both have the same architecture, batch and optimizer, and neither keeps an average.
 """
@@ -29,11 +29,11 @@ BASELINE = ("diffusers + torch", 19.8, 0.00, 0.06)
 STAGES = {
     "autoencoder 32/64/128, f4, batch 16": (
         Autoencoders((32, 64, 128), 4, groups=32, middle_attention=True, batch_size=16),
-        15,
+        30,
     ),
     "U-Net 64/128/256 on 16x16x4, batch 32": (
         UNets((64, 128, 256), 4, 16, (1, 2), context_dim=384, tokens=24, heads=(8,) * 3, batch_size=32),
-        15,
+        30,
     ),
     "the shipped model's autoencoder, batch 8": (
         Autoencoders((16, 32, 64, 128), 16, groups=8, middle_attention=False, batch_size=8),

@@ -122,9 +122,11 @@ def test_geglu_is_value_times_exact_gelu_of_gate() -> None:
     np.testing.assert_allclose(numpy(layer(x)), value * gate * norm.cdf(gate), atol=2e-5)
 
 
-def test_gradient_of_geglu_is_that_of_the_formula() -> None:
+@pytest.mark.parametrize("least", [1, 10**9], ids=["in one pass", "in several"])
+def test_gradient_of_geglu_is_that_of_the_formula(least: int, monkeypatch) -> None:
     from scipy.stats import norm
 
+    monkeypatch.setattr("keras_ldm.backend.kernels._MIN_SIZE", least)
     projected, upstream = 3 * array(2, 4, 10), array(2, 4, 5)
     value, gate = np.split(projected, 2, axis=-1)
     expected = np.concatenate(

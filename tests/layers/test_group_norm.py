@@ -79,7 +79,14 @@ def test_group_norm_activates(activation: str | None) -> None:
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=3e-6)
 
 
+@pytest.fixture(params=[1, 10**9], ids=["in one pass", "in several"])
+def passes(request, monkeypatch) -> None:
+    """Chains of elementwise operations compiled, and not."""
+    monkeypatch.setattr("keras_ldm.backend.kernels._MIN_SIZE", request.param)
+
+
 @pytest.mark.backend
+@pytest.mark.usefixtures("passes")
 @pytest.mark.parametrize("activation", [None, "silu"])
 def test_gradients_of_group_norm_are_those_of_the_formula(activation: str | None) -> None:
     """Against central differences in float64."""
@@ -107,6 +114,7 @@ def test_gradients_of_group_norm_are_those_of_the_formula(activation: str | None
 
 
 @pytest.mark.backend
+@pytest.mark.usefixtures("passes")
 def test_group_norm_can_be_differentiated_twice() -> None:
     """As a gradient penalty does: against the layers of Keras in its place."""
     x, weights = 2 * array(2, 3, 2, 6), array(2, 3, 2, 6, seed=3)
