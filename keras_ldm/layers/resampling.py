@@ -14,8 +14,8 @@ from keras import ops
 from keras_ldm.types import Config, Shape, Tensor
 
 # Which weights of a 3-wide kernel meet the same pixel, for the 4 outputs that a doubled pixel reaches.
-_MERGE = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=np.float32)
-_MERGE_BOTH = np.kron(_MERGE, _MERGE)  # of the 16 weights of a 4x4 kernel and the 9 of a 3x3 one
+_MERGE_ROWS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=np.float32)
+_MERGE = np.kron(_MERGE_ROWS, _MERGE_ROWS)  # the same for the 9 of a 3x3 kernel and 4x4 outputs
 
 
 def repeat_pixels(images: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Upsample(keras.layers.Layer):
         """Repeats and convolves."""
         kernel = ops.cast(self.conv.kernel, self.compute_dtype)
         kernel = ops.transpose(kernel, (0, 1, 3, 2))
-        merge = ops.convert_to_tensor(_MERGE_BOTH, dtype=self.compute_dtype)
+        merge = ops.convert_to_tensor(_MERGE, dtype=self.compute_dtype)
         merged = ops.matmul(merge, ops.reshape(kernel, (9, -1)))
         images = ops.conv_transpose(
             inputs,

@@ -85,8 +85,6 @@ class Task(keras.Model):
     def _dataset(
         self, data: Any, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> TaskDataset:
-        if isinstance(data, TaskDataset):
-            return data
         dataset = TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, **kwargs)
         dataset.examples(1)  # wrong data are refused here, before anything has started
         return dataset
@@ -154,12 +152,8 @@ class Task(keras.Model):
         )
         self._prepare(dataset)
         if validation_data is not None:
-            validation = self._dataset(
-                validation_data,
-                (validation_batch_size or batch_size) if is_arrays(validation_data) else None,
-                validation_steps,
-            )
-            validation_data = input_pipeline(validation)
+            size = (validation_batch_size or batch_size) if is_arrays(validation_data) else None
+            validation_data = input_pipeline(self._dataset(validation_data, size, validation_steps))
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return self._run(
@@ -187,7 +181,7 @@ class Task(keras.Model):
             self.compile()
         for unused in ("y", "sample_weight"):
             kwargs.pop(unused, None)
-        if not kwargs.get("_use_cached_eval_dataset"):  # else `fit` has made it what Keras reads
+        if not kwargs.get("_use_cached_eval_dataset"):  # as `fit` does, with what it has prepared
             x = input_pipeline(self._dataset(x, batch_size, steps))
         generator = self.evaluation_seed_generator
         generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
