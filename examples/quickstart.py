@@ -146,8 +146,8 @@ def main() -> None:
     """Trains, draws, scores."""
     parser = argparse.ArgumentParser(description="Train text-to-image on emoji and draw with it.")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), metavar="FOLDER")
-    parser.add_argument("--autoencoder-epochs", type=int, default=4)
-    parser.add_argument("--diffusion-epochs", type=int, default=25)
+    parser.add_argument("--autoencoder-epochs", type=int, default=5)
+    parser.add_argument("--diffusion-epochs", type=int, default=36)
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     parser.add_argument("--score-images", type=int, default=128, help="pictures drawn for the score")
     arguments = parser.parse_args()
@@ -185,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    kl.enable_batch_parallelism()
     main()

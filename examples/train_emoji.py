@@ -174,4 +174,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    kl.enable_batch_parallelism()
     main()

@@ -11,5 +11,6 @@ from keras_ldm import presets as presets
 from keras_ldm import samplers as samplers
 from keras_ldm import tasks as tasks
 from keras_ldm import weights as weights
+from keras_ldm.backend import enable_batch_parallelism as enable_batch_parallelism
 
 __version__ = "0.1.0"

@@ -1,5 +1,7 @@
 """The few lines that need to know the backend itself."""
 
+from keras_ldm.backend.batch_parallelism import enable_batch_parallelism as enable_batch_parallelism
+from keras_ldm.backend.batch_parallelism import in_batch_parts as in_batch_parts
 from keras_ldm.backend.compilation import compile_function as compile_function
 from keras_ldm.backend.compilation import resolve_jit_compile as resolve_jit_compile
 from keras_ldm.backend.compilation import values_of as values_of

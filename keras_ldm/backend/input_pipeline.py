@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_ldm.backend.training import keep_freed_memory
+
 
 def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
     """What to give to Keras's `fit`, `evaluate` and `predict` for a dataset.
@@ -30,5 +32,9 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
             options = tf.data.Options()
             options.autotune.enabled = False
             return super().get_tf_dataset().with_options(options)
+
+        def _get_iterator(self) -> Any:
+            keep_freed_memory()  # which TensorFlow's generator dataset, just made, has undone
+            return super()._get_iterator()
 
     return Adapter(dataset)

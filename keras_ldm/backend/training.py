@@ -4,7 +4,7 @@ import ctypes
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import keras
@@ -78,12 +78,13 @@ def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer.apply = apply
 
 
-@cache
 def keep_freed_memory() -> None:
     """Tells the C library to keep freed memory for the next step, on TensorFlow's CPU under glibc.
 
     By default it gives the memory of large tensors back to the system and asks for it anew at each
-    step, page by page: up to a sixth of a step's time. The process stays as large as it once was.
+    step, page by page: up to a sixth of a step's time. The process stays as large as it once was. Once
+    more changes nothing, but brings it back after TensorFlow's generator dataset, which sets
+    `M_TRIM_THRESHOLD` to 128 kB.
     """
     if not is_tensorflow_on_cpu() or not sys.platform.startswith("linux"):
         return

@@ -8,11 +8,13 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 an
 `VQLPIPSWithDiscriminator` (vqperceptual.py) of taming-transformers.
 """
 
+from functools import partial
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from keras_ldm.backend import in_batch_parts
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import AutoencoderKL, VQModel
 from keras_ldm.tasks.task import Task
@@ -87,19 +89,17 @@ class AutoencoderTask(Task):
         if training:
             self.batches.assign_add(1)
         images, model = to_floats(inputs["image"]), self.autoencoder
+        moments = in_batch_parts(partial(model.moments, training=training))(images)
         if isinstance(model, VQModel):
-            codes, _, loss = model.quantize(model.encode(images, training=training))
-            reconstruction = model.decode(codes, training=training, quantize=False)
-            return {
-                "reconstruction": reconstruction,
-                "regularization": ops.broadcast_to(loss, ops.shape(images)[:1]),
-            }
-        posterior = model.encode(images, training=training)
-        latents = posterior.sample(self.seed_generator) if training else posterior.mode()
-        return {
-            "reconstruction": model.decode(latents, training=training),
-            "regularization": posterior.kl(),
-        }
+            latents, _, loss = model.quantize(moments)
+            regularization = ops.broadcast_to(loss, ops.shape(images)[:1])
+            decode = partial(model.decode, training=training, quantize=False)
+        else:
+            posterior = model.distribution(moments)
+            latents = posterior.sample(self.seed_generator) if training else posterior.mode()
+            regularization = posterior.kl()
+            decode = partial(model.decode, training=training)
+        return {"reconstruction": in_batch_parts(decode)(latents), "regularization": regularization}
 
     def compute_loss(
         self,

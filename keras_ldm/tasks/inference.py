@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ldm.backend import compile_function, values_of
+from keras_ldm.backend import compile_function, in_batch_parts, values_of
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.models import UNet
 from keras_ldm.tasks.ema import ExponentialMovingAverage
@@ -63,4 +63,4 @@ class InferenceNetworks:
     @cached_property
     def predict(self) -> Any:
         """`(values, the U-Net's inputs) -> its output`, compiled."""
-        return compile_function(lambda inputs: self.unet(inputs), self.variables())
+        return compile_function(in_batch_parts(self.unet), self.variables())

@@ -8,12 +8,15 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.2 an
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_ldm.backend import in_batch_parts
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import (
     NoiseSchedule,
@@ -23,7 +26,7 @@ from keras_ldm.diffusion import (
     scaled_linear_schedule,
 )
 from keras_ldm.diffusion.weighting import Weighting
-from keras_ldm.images import check_images, image_sides, to_floats, to_uint8
+from keras_ldm.images import check_images, image_sides, to_uint8
 from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generation import Generation
@@ -191,7 +194,7 @@ class LatentDiffusion(Task):
         seed = self.seed_generator if training else self.evaluation_seed_generator
         moments = inputs.get("moments")
         if moments is None:
-            moments = self.autoencoder.moments(to_floats(inputs["image"]))
+            moments = in_batch_parts(self.autoencoder.moments)(inputs["image"])
         latents = self.latent_space(moments, seed=seed)
         batch_size = ops.shape(latents)[0]
         draw_timesteps = self.timestep_function if training else get_timestep_function("stratified")
@@ -227,11 +230,8 @@ class LatentDiffusion(Task):
         signal = at(self.schedule.signal_rates, 4)
         spread = at(self.schedule.noise_rates, 4)
         noisy = signal * latents + spread * noise
-        if training or self.ema is None:
-            output = self._predict(noisy, timesteps, conditions, training)
-        else:
-            with self.inference.scope():
-                output = self._predict(noisy, timesteps, conditions, False)
+        with nullcontext() if training or self.ema is None else self.inference.scope():
+            output = in_batch_parts(partial(self._predict, training))(noisy, timesteps, conditions)
         target = get_parameterization(self.parameterization).target(latents, noise, signal, spread)
         weight = at(self.weighting(self.schedule, self.parameterization), 1)
         return {"output": output, "target": target, "weight": weight}
@@ -250,7 +250,7 @@ class LatentDiffusion(Task):
         return ops.mean(y_pred["weight"] * ops.mean(error, axis=(1, 2, 3)))
 
     def _predict(
-        self, latents: Tensor, timesteps: Tensor, conditions: Conditions, training: bool
+        self, training: bool, latents: Tensor, timesteps: Tensor, conditions: Conditions
     ) -> Tensor:
         embedded = {} if self.conditioner is None else self.conditioner(conditions, training=training)
         inputs = {"latents": latents, "timesteps": timesteps, **embedded}

@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from keras_ldm.backend import compile_function, freeze, values_of
-from keras_ldm.images import check_images, to_floats
+from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_of
+from keras_ldm.images import check_images
 from keras_ldm.models import Autoencoder
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.types import Array, Seed, Tensor
@@ -97,15 +97,14 @@ class LatentSpace(keras.layers.Layer):
 
     @cached_property
     def _compiled_moments(self) -> Any:
-        return compile_function(
-            lambda images: self.autoencoder.moments(to_floats(images)), self.autoencoder.variables
-        )
+        return compile_function(in_batch_parts(self.autoencoder.moments), self.autoencoder.variables)
 
     @cached_property
     def _compiled_decode(self) -> Any:
-        return compile_function(
-            lambda latents: self.autoencoder.decode(latents * self.std + self.mean), self.variables
-        )
+        def decode(latents: Tensor) -> Tensor:
+            return self.autoencoder.decode(latents * self.std + self.mean)
+
+        return compile_function(in_batch_parts(decode), self.variables)
 
     def moments(self, images: Array, batch_size: int = 32) -> Array:
         """What the autoencoder says of the latents of images: see its `moments`.

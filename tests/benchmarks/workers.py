@@ -211,7 +211,11 @@ class Worker:
 
 
 def _serve(networks: Autoencoders | UNets, library: str, connection: Connection) -> None:
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if library == "keras":
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        import keras_ldm as kl
+
+        kl.enable_batch_parallelism()
     train = getattr(networks, library)()
     while steps := connection.recv():
         start = time.perf_counter()

@@ -1,0 +1,180 @@
+"""Batches in parts, one a core, on TensorFlow's CPU: the same numbers, and only where asked for."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ldm.backend import batch_parallelism, in_batch_parts
+from keras_ldm.models import VQModel
+from keras_ldm.tasks import AutoencoderTask
+from tests.tasks.tiny import (
+    TinyUNet,
+    autoencoder_task,
+    images,
+    largest_difference,
+    numpy,
+    pairs,
+    real_text_to_image,
+    state,
+    text_to_image,
+)
+
+BACKEND = keras.backend.backend()
+
+
+def run(script: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.mark.backend
+def test_it_is_off_until_asked_for_and_then_a_part_a_core() -> None:
+    printed = run(
+        """
+        import os
+        import keras_ldm
+        from keras_ldm.backend.batch_parallelism import batch_parts
+        print(batch_parts())
+        keras_ldm.enable_batch_parallelism()
+        print(batch_parts() == len(os.sched_getaffinity(0)), batch_parts())
+        """
+    ).split()
+    assert printed[0] == "1"
+    assert printed[1:] == ["True", printed[2]] if BACKEND == "tensorflow" else printed[2] == "1"
+
+
+if BACKEND == "tensorflow":
+
+    def test_it_comes_too_late_once_tensorflow_has_started() -> None:
+        run(
+            """
+            import keras, keras_ldm, pytest
+            keras.ops.ones(3)
+            with pytest.raises(RuntimeError, match="before TensorFlow has computed anything"):
+                keras_ldm.enable_batch_parallelism()
+            """
+        )
+
+    def test_one_thread_for_everything_and_replicas_leave_batches_whole() -> None:
+        run(
+            """
+            import tensorflow as tf
+            from keras_ldm.backend.batch_parallelism import batch_parts
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(3)
+            assert batch_parts() == 3
+            with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+                assert batch_parts() == 1
+            """
+        )
+        run(
+            """
+            import tensorflow as tf
+            from keras_ldm.backend.batch_parallelism import batch_parts
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            assert batch_parts() == 1
+            """
+        )
+
+    @pytest.mark.parametrize("static", [False, True])
+    @pytest.mark.parametrize("parts", [1, 2, 3, 5])
+    def test_values_and_gradients_are_those_of_the_whole(parts, static, monkeypatch) -> None:
+        import tensorflow as tf
+
+        monkeypatch.setattr(batch_parallelism, "batch_parts", lambda: parts)
+        weight = tf.Variable(np.random.default_rng(0).standard_normal((3, 2), "float32"))
+        traced = []
+
+        def function(x, nested):
+            traced.append(x)
+            return tf.tanh(x @ weight) * nested["scale"][:, None]
+
+        def value_and_gradients(network, x, scale):
+            with tf.GradientTape() as tape:
+                tape.watch((x, scale))
+                value = network(x, {"scale": scale})
+                loss = tf.reduce_sum(value**3)
+            return value, *tape.gradient(loss, (x, scale, weight))
+
+        whole = in_batch_parts(function)
+        compiled = tf.function(lambda x, scale: value_and_gradients(whole, x, scale), autograph=False)
+        if not static:
+            signature = [tf.TensorSpec((None, 3)), tf.TensorSpec((None,))]
+            compiled = compiled.get_concrete_function(*signature)
+        for rows in range(1, 8):
+            rng = np.random.default_rng(rows)
+            x = tf.constant(rng.standard_normal((rows, 3), "float32"))
+            scale = tf.constant(rng.standard_normal(rows, "float32"))
+            expected = value_and_gradients(function, x, scale)
+            traced.clear()
+            for a, b in zip(compiled(x, scale), expected, strict=True):
+                np.testing.assert_allclose(numpy(a), numpy(b), atol=1e-6)
+            if static:
+                assert len(traced) == parts
+                assert max(part.shape[0] for part in traced) == -(-rows // parts)
+
+    def train(task, data):
+        """What is left of a training with a last batch of one, and what the task then says."""
+        task.compile(keras.optimizers.Adam(1e-2, epsilon=1e-3))
+        losses = task.fit(data, batch_size=4, epochs=2, verbose=0).history["loss"]
+        results = {"evaluate": np.array(task.evaluate(data, batch_size=4, verbose=0))}
+        if isinstance(task, AutoencoderTask):
+            results["predict"] = task.predict(data, batch_size=4, verbose=0)
+        else:
+            options = {"num_steps": 3, "seed": 0, "progress": False, "batch_size": 2}
+            results["generate"] = task.generate(data["caption"][:3], **options) / 255.0
+            results["encode"] = task.encode_moments(data["image"])
+        return {**state(task), "losses": np.array(losses), **results}
+
+    @pytest.mark.parametrize("kind", ["kl", "vq", "text", "tiny"])
+    def test_training_is_that_of_whole_batches(kind, monkeypatch) -> None:
+        def make():
+            keras.utils.set_random_seed(0)
+            if kind == "kl":
+                return autoencoder_task(), images(5)
+            if kind == "vq":
+                model = VQModel((8,), 3, 16, num_res_blocks=0, groups=4, middle_attention=False)
+                return AutoencoderTask(model), images(5)
+            options = {"caption_dropout": 0.0, "ema_decay": 0.9}
+            task = real_text_to_image if kind == "text" else text_to_image
+            return task(**options), pairs(5)
+
+        expected = train(*make())
+        monkeypatch.setattr(batch_parallelism, "batch_parts", lambda: 2)
+        found = train(*make())
+        difference, where = largest_difference(found, expected)
+        assert difference < 1e-4, where
+
+    def test_the_networks_are_traced_once_a_part(monkeypatch) -> None:
+        counts = {}
+        call = TinyUNet.call
+
+        def counted(self, *args, **kwargs):
+            counts[parts] += 1
+            return call(self, *args, **kwargs)
+
+        monkeypatch.setattr(TinyUNet, "call", counted)
+        for parts in (1, 2, 3):
+            counts[parts] = 0
+            monkeypatch.setattr(batch_parallelism, "batch_parts", lambda parts=parts: parts)
+            task = text_to_image()
+            task.fit(pairs(5), batch_size=4, epochs=2, verbose=0)
+            task.evaluate(pairs(5), batch_size=4, verbose=0)
+            task.generate(pairs(2)["caption"], num_steps=2, progress=False)
+        assert counts[2] - counts[1] == counts[3] - counts[2] >= 3
