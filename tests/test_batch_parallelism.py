@@ -10,10 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ldm.backend import batch_parallelism, in_batch_parts
+from keras_ldm.backend import batch_parallelism, enable_batch_parallelism, in_batch_parts
+from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.models import VQModel
 from keras_ldm.tasks import AutoencoderTask
 from tests.tasks.tiny import (
+    TinyAutoencoder,
     TinyUNet,
     autoencoder_task,
     images,
@@ -43,22 +45,26 @@ def run(script: str) -> str:
 
 
 @pytest.mark.backend
-def test_it_is_off_until_asked_for_and_then_a_part_a_core() -> None:
+def test_it_is_off_until_asked_for() -> None:
     printed = run(
         """
-        import os
         import keras_ldm
         from keras_ldm.backend.batch_parallelism import batch_parts
         print(batch_parts())
-        keras_ldm.enable_batch_parallelism()
-        print(batch_parts() == len(os.sched_getaffinity(0)), batch_parts())
+        keras_ldm.enable_batch_parallelism(3)
+        print(batch_parts())
         """
     ).split()
-    assert printed[0] == "1"
-    assert printed[1:] == ["True", printed[2]] if BACKEND == "tensorflow" else printed[2] == "1"
+    assert printed == ["1", "3" if is_tensorflow_on_cpu() else "1"]
 
 
-if BACKEND == "tensorflow":
+@pytest.mark.backend
+def test_less_than_one_part_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one part. Received: parts=0"):
+        enable_batch_parallelism(0)
+
+
+if is_tensorflow_on_cpu():
 
     def test_it_comes_too_late_once_tensorflow_has_started() -> None:
         run(
@@ -70,25 +76,22 @@ if BACKEND == "tensorflow":
             """
         )
 
-    def test_one_thread_for_everything_and_replicas_leave_batches_whole() -> None:
+    def test_the_cores_are_shared_out_and_replicas_leave_batches_whole() -> None:
         run(
             """
+            import os
+            os.sched_getaffinity = lambda pid: range(16)
             import tensorflow as tf
+            import keras_ldm
             from keras_ldm.backend.batch_parallelism import batch_parts
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(3)
-            assert batch_parts() == 3
+            threads = tf.config.threading.get_intra_op_parallelism_threads
+            for parts, count, each in ((None, 8, 2), (16, 16, 1), (5, 5, 3), (32, 32, 1), (1, 1, 16)):
+                keras_ldm.enable_batch_parallelism(parts)
+                assert (batch_parts(), threads()) == (count, each), parts
+            keras_ldm.enable_batch_parallelism(2)
             with tf.distribute.OneDeviceStrategy("CPU:0").scope():
                 assert batch_parts() == 1
-            """
-        )
-        run(
-            """
-            import tensorflow as tf
-            from keras_ldm.backend.batch_parallelism import batch_parts
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-            assert batch_parts() == 1
+            assert batch_parts() == 2
             """
         )
 
@@ -126,7 +129,7 @@ if BACKEND == "tensorflow":
             for a, b in zip(compiled(x, scale), expected, strict=True):
                 np.testing.assert_allclose(numpy(a), numpy(b), atol=1e-6)
             if static:
-                assert len(traced) == parts
+                assert len(traced) == min(parts, rows)
                 assert max(part.shape[0] for part in traced) == -(-rows // parts)
 
     def train(task, data):
@@ -161,20 +164,31 @@ if BACKEND == "tensorflow":
         difference, where = largest_difference(found, expected)
         assert difference < 1e-4, where
 
-    def test_the_networks_are_traced_once_a_part(monkeypatch) -> None:
+    def test_every_network_is_divided(monkeypatch) -> None:
         counts = {}
-        call = TinyUNet.call
 
-        def counted(self, *args, **kwargs):
-            counts[parts] += 1
-            return call(self, *args, **kwargs)
+        def count(owner, name):
+            method = getattr(owner, name)
 
-        monkeypatch.setattr(TinyUNet, "call", counted)
+            def counted(self, *args, **kwargs):
+                counts[parts][name] = counts[parts].get(name, 0) + 1
+                return method(self, *args, **kwargs)
+
+            monkeypatch.setattr(owner, name, counted)
+
+        count(TinyUNet, "call")
+        count(TinyAutoencoder, "moments")
+        count(TinyAutoencoder, "decode")
         for parts in (1, 2, 3):
-            counts[parts] = 0
+            counts[parts] = {}
             monkeypatch.setattr(batch_parallelism, "batch_parts", lambda parts=parts: parts)
+            first_stage = autoencoder_task()
+            for loop in (first_stage.fit, first_stage.evaluate, first_stage.predict):
+                loop(images(6), batch_size=3, verbose=0)
             task = text_to_image()
-            task.fit(pairs(5), batch_size=4, epochs=2, verbose=0)
-            task.evaluate(pairs(5), batch_size=4, verbose=0)
-            task.generate(pairs(2)["caption"], num_steps=2, progress=False)
-        assert counts[2] - counts[1] == counts[3] - counts[2] >= 3
+            for loop in (task.fit, task.evaluate):
+                loop(pairs(6), batch_size=3, verbose=0)
+            task.generate(pairs(3)["caption"], num_steps=2, progress=False)
+        assert counts[1] == {"call": 3, "moments": 6, "decode": 4}
+        for parts in (2, 3):
+            assert counts[parts] == {name: parts * number for name, number in counts[1].items()}

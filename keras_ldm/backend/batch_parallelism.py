@@ -14,42 +14,53 @@ import keras
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.types import Tensor
 
+_MAX_PARTS = 8  # by default: each part is traced for itself
+_parts = 1
 
-def enable_batch_parallelism() -> None:
-    """Makes tasks compute parts of each batch beside one another, one on each core of a CPU.
 
-    Call it first in a training script, before TensorFlow has computed anything. It sets TensorFlow's
-    number of threads an operation to 1, in the whole process: training steps become shorter, while what
-    tasks cannot divide (one image, other models) takes longer. The numbers stay the same to rounding,
-    except that dropout draws others. On JAX, PyTorch and accelerators it changes nothing.
+def enable_batch_parallelism(parts: int | None = None) -> None:
+    """Makes tasks compute parts of each batch beside one another on a CPU.
+
+    Call it first in a training script, before TensorFlow has computed anything. The cores are shared out
+    among the parts: on two cores each operation runs on one thread, in the whole process. Training steps
+    become shorter, while what tasks cannot divide (one image, other models) takes longer. The numbers
+    stay the same to rounding, except that dropout, of conditions too, draws others for each number of
+    parts. On JAX, PyTorch and accelerators it changes nothing.
+
+    Args:
+        parts: how many; by default one for each core that the process may use, at most 8.
 
     Raises:
+        ValueError: for less than one part.
         RuntimeError: if TensorFlow has already started.
     """
+    if parts is not None and parts < 1:
+        raise ValueError(f"Expected at least one part. Received: parts={parts}")
     if not is_tensorflow_on_cpu():
         return
     import tensorflow as tf
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(cores, _MAX_PARTS) if parts is None else parts
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // count))
     except RuntimeError as error:
         raise RuntimeError(
             "Expected enable_batch_parallelism() before TensorFlow has computed anything, such as at "
             "the top of the script. Received: a TensorFlow that has started"
         ) from error
+    global _parts
+    _parts = count
 
 
 def batch_parts() -> int:
     """How many parts tasks divide a batch into."""
-    if not is_tensorflow_on_cpu():
-        return 1
-    import tensorflow as tf
+    if _parts > 1:
+        import tensorflow as tf
 
-    threading = tf.config.threading
-    if threading.get_intra_op_parallelism_threads() != 1 or tf.distribute.has_strategy():
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(threading.get_inter_op_parallelism_threads()) or cores
+        if tf.distribute.has_strategy():
+            return 1
+    return _parts
 
 
 def in_batch_parts(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -72,10 +83,12 @@ def in_batch_parts(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if not tf.inside_function():
             return function(*inputs)
         batch_size = keras.ops.shape(tf.nest.flatten(inputs)[0])[0]
+        if isinstance(batch_size, int):
+            parts = min(parts, batch_size)
         rows = (batch_size + parts - 1) // parts
         outputs = []
         for part in range(parts):
-            # In a batch that is too small for a row each, the last ones repeat a row, which is cut off.
+            # Parts for which no rows are left repeat the last one, which is cut off.
             start = tf.minimum(part * rows, batch_size - 1)
             end = tf.minimum(start + rows, batch_size)
             outputs.append(function(*tf.nest.map_structure(lambda x: x[start:end], inputs)))  # noqa: B023
