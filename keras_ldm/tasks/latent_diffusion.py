@@ -26,7 +26,7 @@ from keras_ldm.diffusion import (
     scaled_linear_schedule,
 )
 from keras_ldm.diffusion.weighting import Weighting
-from keras_ldm.images import check_images, image_sides, to_uint8
+from keras_ldm.images import check_images, image_sides, to_floats, to_uint8
 from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generation import Generation
@@ -194,7 +194,7 @@ class LatentDiffusion(Task):
         seed = self.seed_generator if training else self.evaluation_seed_generator
         moments = inputs.get("moments")
         if moments is None:
-            moments = in_batch_parts(self.autoencoder.moments)(inputs["image"])
+            moments = in_batch_parts(self.autoencoder.moments)(to_floats(inputs["image"]))
         latents = self.latent_space(moments, seed=seed)
         batch_size = ops.shape(latents)[0]
         draw_timesteps = self.timestep_function if training else get_timestep_function("stratified")

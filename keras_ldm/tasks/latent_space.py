@@ -16,7 +16,7 @@ from keras import ops
 from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_of
-from keras_ldm.images import check_images
+from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import Autoencoder
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.types import Array, Seed, Tensor
@@ -97,7 +97,8 @@ class LatentSpace(keras.layers.Layer):
 
     @cached_property
     def _compiled_moments(self) -> Any:
-        return compile_function(in_batch_parts(self.autoencoder.moments), self.autoencoder.variables)
+        moments = in_batch_parts(self.autoencoder.moments)
+        return compile_function(lambda images: moments(to_floats(images)), self.autoencoder.variables)
 
     @cached_property
     def _compiled_decode(self) -> Any:
