@@ -1,9 +1,6 @@
 """The few lines that know the backend."""
 
 import ctypes
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -19,6 +16,7 @@ from keras_ldm.backend import (
     resolve_jit_compile,
     values_of,
 )
+from tests.scripts import run_script
 
 pytestmark = pytest.mark.backend
 
@@ -223,9 +221,5 @@ print(kept())
 if hasattr(ctypes.CDLL(None), "mallinfo2"):
 
     def test_freed_memory_is_kept_after_training_too() -> None:
-        environment = {**os.environ, "KERAS_BACKEND": BACKEND}
-        done = subprocess.run(
-            [sys.executable, "-c", KEPT], env=environment, capture_output=True, text=True, check=True
-        )
         ours = BACKEND == "tensorflow" and not resolve_jit_compile()
-        assert done.stdout.split() == [str(ours)] * 3
+        assert run_script(KEPT).split() == [str(ours)] * 3

@@ -1,11 +1,5 @@
 """Batches in parts, one a core, on TensorFlow's CPU: the same numbers, and only where asked for."""
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -14,6 +8,7 @@ from keras_ldm.backend import batch_parallelism, enable_batch_parallelism, in_ba
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.models import VQModel
 from keras_ldm.tasks import AutoencoderTask
+from tests.scripts import run_script
 from tests.tasks.tiny import (
     TinyAutoencoder,
     TinyUNet,
@@ -27,26 +22,10 @@ from tests.tasks.tiny import (
     text_to_image,
 )
 
-BACKEND = keras.backend.backend()
-
-
-def run(script: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-        cwd=Path(__file__).resolve().parents[1],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
 
 @pytest.mark.backend
 def test_it_is_off_until_asked_for() -> None:
-    printed = run(
+    printed = run_script(
         """
         import keras_ldm
         from keras_ldm.backend.batch_parallelism import batch_parts
@@ -67,7 +46,7 @@ def test_less_than_one_part_is_an_error() -> None:
 if is_tensorflow_on_cpu():
 
     def test_it_comes_too_late_once_tensorflow_has_started() -> None:
-        run(
+        run_script(
             """
             import keras, keras_ldm, pytest
             keras.ops.ones(3)
@@ -77,7 +56,7 @@ if is_tensorflow_on_cpu():
         )
 
     def test_the_cores_are_shared_out_and_replicas_leave_batches_whole() -> None:
-        run(
+        run_script(
             """
             import os
             os.sched_getaffinity = lambda pid: range(16)

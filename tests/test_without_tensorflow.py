@@ -1,13 +1,9 @@
 """On JAX and PyTorch nothing needs TensorFlow: neither training, nor strings, nor drawing."""
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import keras
 import pytest
+
+from tests.scripts import run_script
 
 SCRIPT = """
     import sys
@@ -56,18 +52,5 @@ if keras.backend.backend() != "tensorflow":
 
     @pytest.mark.backend
     def test_training_and_drawing_without_tensorflow() -> None:
-        result = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT)],
-            env={
-                **os.environ,
-                "KERAS_BACKEND": keras.backend.backend(),
-                "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-                "OMP_NUM_THREADS": "1",
-            },
-            cwd=Path(__file__).resolve().parents[1],
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-        assert result.stdout.endswith("done\n"), result.stderr[-3000:]
+        printed = run_script(SCRIPT, JAX_DISABLE_MOST_OPTIMIZATIONS="true", OMP_NUM_THREADS="1")
+        assert printed.endswith("done\n")
