@@ -22,9 +22,12 @@ Seed: TypeAlias = Any  # int, `keras.random.SeedGenerator` or None
 
 
 class DenoiseFn(Protocol):
-    """`denoise(x, sigma)`: an estimate of the clean latents in `x = x0 + sigma * noise`."""
+    """`denoise(x, sigma)`: an estimate of the clean latents in `x = x0 + sigma * noise`.
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    Sigma is a number or, in a compiled loop, a scalar tensor.
+    """
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Returns the estimate, shaped like `x`."""
 
 

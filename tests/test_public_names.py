@@ -41,30 +41,60 @@ NAMES = {
     """,
     "diffusion": """
         Denoiser
+        FlowSchedule
         MinSNRWeighting
         NoiseSchedule
         Parameterization
+        Schedule
         SimpleWeighting
         classifier_free_guidance
+        classifier_guidance
         cosine_schedule
+        dynamic_thresholding
         get_parameterization
         get_timestep_function
         get_weighting
         linear_schedule
+        mask_blending
         scaled_linear_schedule
+        static_thresholding
         stratified_timesteps
         uniform_timesteps
+        zero_terminal_snr
     """,
     "samplers": """
         ImageNoise
         NamedSampler
+        Stage
         ddim
         ddpm
+        dpm2
+        dpm2_ancestral
+        dpmpp_2m
+        dpmpp_2m_sde
+        dpmpp_2s
+        dpmpp_3m_sde
+        euler
+        euler_ancestral
+        exponential_sigmas
+        get_grid
         get_sampler
+        heun
         image_seeds
+        interpolate_sigmas
+        karras_sigmas
+        lcm
+        lcm_sigmas
         leading_sigmas
+        linspace_sigmas
+        lms
         plms
+        solve
+        steps_between
+        symbols
+        trailing_sigmas
         uniform_sigmas
+        unipc
     """,
     "conditioning": """
         BertUncasedTokenizer

@@ -1,9 +1,12 @@
 """Network + schedule + parameterization = a denoise function.
 
-A network sees the variance-preserving latents `x / √(σ² + 1)` and a timestep; a sampler works with
-`x = x0 + σ·noise` and wants an estimate of `x0`. `Denoiser` stands between:
+A sampler works with `x = x0 + σ·noise` and wants an estimate of `x0`; a network sees latents of another
+scale, `y = a·x0 + s·noise`, and a timestep. `Denoiser` stands between:
 
-    a = 1 / √(σ² + 1),  s = σ·a,  output = network(a·x, t(σ)),  x0 = to_x0(output, a·x, a, s)
+    y = scale·x,  output = network(y, t(σ)),  x0 = to_x0(output, y, a, s)
+
+A variance-preserving schedule has scale = a = 1 / √(σ² + 1) and s = σ·a. One of flow matching has
+a = 1 - σ and s = σ, and there the sampler too works with `x = (1 - σ)·x0 + σ·noise`: scale = 1.
 """
 
 from collections.abc import Callable
@@ -12,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.diffusion.parameterization import get_parameterization
-from keras_ldm.diffusion.schedules import NoiseSchedule
+from keras_ldm.diffusion.schedules import Schedule
 from keras_ldm.types import Tensor
 
 
@@ -23,7 +26,7 @@ class Denoiser:
         network: `(latents, timesteps)` -> output, both of shape `(batch, ...)`; the timesteps are
             float32 `(batch,)`, all equal.
         schedule: gives the timestep of a noise level.
-        parameterization: what the network predicts: "epsilon", "x0" or "v".
+        parameterization: what the network predicts: "epsilon", "x0", "v" or "flow".
 
     Example:
 
@@ -36,26 +39,45 @@ class Denoiser:
     def __init__(
         self,
         network: Callable[[Tensor, Tensor], Tensor],
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         parameterization: str = "epsilon",
     ) -> None:
         self.network = network
         self.schedule = schedule
         self.parameterization = get_parameterization(parameterization)
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Estimates the clean latents.
 
         Args:
-            x: `x0 + sigma * noise`, shape `(batch, ...)`.
-            sigma: the noise level.
+            x: the sampler's state at level `sigma`, shape `(batch, ...)`.
+            sigma: the noise level, a number or a scalar tensor.
 
         Returns:
             The estimate, shaped like `x`.
         """
-        signal = 1.0 / np.sqrt(sigma**2 + 1.0)
-        noise = sigma * signal
-        timesteps = np.full(x.shape[0], self.schedule.timestep(sigma), "float32")
-        scaled = x * float(signal)
-        output = self.network(scaled, ops.convert_to_tensor(timesteps))
-        return self.parameterization.to_x0(output, scaled, float(signal), float(noise))
+        x = ops.convert_to_tensor(x)
+        sigma = ops.convert_to_tensor(sigma, "float32")
+        scale, signal, noise = self.schedule.rates(sigma)
+        scaled = x * scale
+        timesteps = ops.broadcast_to(self._timestep(sigma), ops.shape(x)[:1])
+        output = self.network(scaled, timesteps)
+        return self.parameterization.to_x0(output, scaled, signal, noise)
+
+    def origin(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate that an output of zero stands for: x itself for "epsilon" and "flow"."""
+        sigma = ops.convert_to_tensor(sigma, "float32")
+        scale, signal, noise = self.schedule.rates(sigma)
+        return self.parameterization.to_x0(ops.zeros_like(x), x * scale, signal, noise)
+
+    def _timestep(self, sigma: Tensor) -> Tensor:
+        """`schedule.timestep` for a tensor."""
+        positions = self.schedule.positions
+        lengths = np.maximum(np.diff(positions, append=np.inf), 1e-20)
+        starts, lengths = (
+            ops.convert_to_tensor(values.astype("float32")) for values in (positions, lengths)
+        )
+        position = self.schedule.position(sigma)
+        index = ops.sum(ops.cast(starts[1:] <= position, "int32"))
+        fraction = (position - ops.take(starts, index)) / ops.take(lengths, index)
+        return ops.cast(index, "float32") + ops.clip(fraction, 0.0, 1.0)

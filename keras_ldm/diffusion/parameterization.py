@@ -1,13 +1,15 @@
-"""What the network predicts: the noise, the clean latents, or their mixture v.
+"""What the network predicts: the noise, the clean latents, or a mixture of the two.
 
-With `x = a·x0 + s·noise` and a² + s² = 1 (variance-preserving form):
+With `x = a·x0 + s·noise`, where a² + s² = 1 (variance-preserving) or a + s = 1 (flow matching):
 
     epsilon   target = noise             x0 = (x - s·output) / a
     x0        target = x0                x0 = output
-    v         target = a·noise - s·x0    x0 = a·x - s·output
+    v         target = a·noise - s·x0    x0 = (a·x - s·output) / (a² + s²)
+    flow      target = noise - x0        x0 = (x - s·output) / (a + s)
 
 Reference: Ho et al. 2020, https://arxiv.org/abs/2006.11239; Salimans & Ho 2022,
-https://arxiv.org/abs/2202.00512 (v, appendix D).
+https://arxiv.org/abs/2202.00512 (v, appendix D); Lipman et al. 2022,
+https://arxiv.org/abs/2210.02747 (flow, the velocity of straight lines).
 """
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ class Parameterization:
     """What a network is trained to predict, and the way back to the clean latents.
 
     Attributes:
-        name: "epsilon", "x0" or "v".
+        name: "epsilon", "x0", "v" or "flow".
         target: `(x0, noise, a, s)` -> what the network should output.
         to_x0: `(output, x, a, s)` -> estimate of the clean latents.
         to_epsilon: `(output, x, a, s)` -> estimate of the noise.
@@ -51,8 +53,14 @@ _PARAMETERIZATIONS = {
         Parameterization(
             "v",
             target=lambda x0, noise, a, s: a * noise - s * x0,
-            to_x0=lambda output, x, a, s: a * x - s * output,
-            to_epsilon=lambda output, x, a, s: a * output + s * x,
+            to_x0=lambda output, x, a, s: (a * x - s * output) / (a * a + s * s),
+            to_epsilon=lambda output, x, a, s: (a * output + s * x) / (a * a + s * s),
+        ),
+        Parameterization(
+            "flow",
+            target=lambda x0, noise, a, s: noise - x0,
+            to_x0=lambda output, x, a, s: (x - s * output) / (a + s),
+            to_epsilon=lambda output, x, a, s: (x + a * output) / (a + s),
         ),
     )
 }

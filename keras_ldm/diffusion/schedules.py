@@ -10,18 +10,88 @@ Reference: Ho et al. 2020, https://arxiv.org/abs/2006.11239; Rombach et al. 2022
 https://arxiv.org/abs/2112.10752, whose code calls `scaled_linear_schedule` "linear".
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_ldm.types import Array, Config
+from keras_ldm.types import Array, Config, Tensor
+
+_LEAST_SIGMA = 1e-20
+_ZERO_SNR = 2.0**-24
+
+
+class Schedule(ABC):
+    """How much of an image and how much noise there is at each timestep, and in between.
+
+    A sampler's noise level σ stands for `x = signal·x0 + σ·noise`, where `signal` is 1 for
+    `NoiseSchedule` and 1 - σ for `FlowSchedule`.
+    """
+
+    @property
+    @abstractmethod
+    def num_timesteps(self) -> int:
+        """Number of timesteps."""
+
+    @property
+    @abstractmethod
+    def signal_rates(self) -> Array:
+        """What the clean latents are multiplied by at each timestep, for the network."""
+
+    @property
+    @abstractmethod
+    def noise_rates(self) -> Array:
+        """What the noise is multiplied by at each timestep, for the network."""
+
+    @property
+    @abstractmethod
+    def sigmas(self) -> Array:
+        """Samplers' noise levels, rising."""
+
+    @abstractmethod
+    def rates(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """At a level: what leads from x to the network's input, and there the signal and noise rates."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """The sampler's x at a level, of clean latents and noise of unit variance."""
+
+    @abstractmethod
+    def position(self, sigma: Tensor) -> Tensor:
+        """A rising function of the noise level, for interpolation between timesteps."""
+
+    @abstractmethod
+    def level(self, position: Array) -> Array:
+        """The noise level at a position: the inverse of `position`."""
+
+    @abstractmethod
+    def starting_scale(self, sigma: float) -> float:
+        """The deviation of x at a level high enough to start from, for latents of unit variance."""
+
+    @cached_property
+    def positions(self) -> Array:
+        """The position of each timestep."""
+        return np.asarray(self.position(self.sigmas))
+
+    def timestep(self, sigma: float) -> float:
+        """The (fractional) timestep of a noise level, by interpolation.
+
+        Levels beyond the ends get the first or last timestep.
+        """
+        return float(np.interp(self.position(sigma), self.positions, np.arange(self.num_timesteps)))
+
+    def sigma(self, timestep: float | Array) -> Array:
+        """The noise level of a (fractional) timestep, by interpolation."""
+        positions = np.interp(timestep, np.arange(self.num_timesteps), self.positions)
+        return self.level(np.asarray(positions))
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class NoiseSchedule:
-    """A discrete noise schedule, defined by its betas.
+class NoiseSchedule(Schedule):
+    """A discrete variance-preserving noise schedule, defined by its betas.
 
     Args:
         betas: variance added at each timestep, each in (0, 1).
@@ -75,13 +145,28 @@ class NoiseSchedule:
         """σ = √((1 - ᾱ) / ᾱ), rising."""
         return self.noise_rates / self.signal_rates
 
-    def timestep(self, sigma: float) -> float:
-        """The (fractional) timestep of a noise level, by interpolation in log σ.
+    def rates(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """1/√(σ² + 1) twice, and σ/√(σ² + 1)."""
+        signal = 1.0 / (sigma**2 + 1.0) ** 0.5
+        return signal, signal, sigma * signal
 
-        Levels beyond the ends get the first or last timestep.
-        """
-        log_sigmas = np.log(self.sigmas)
-        return float(np.interp(np.log(max(sigma, 1e-20)), log_sigmas, np.arange(self.num_timesteps)))
+    def add_noise(self, latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """x0 + σ·noise."""
+        return latents + sigma * noise
+
+    def position(self, sigma: Tensor) -> Tensor:
+        """The logarithm of σ."""
+        if isinstance(sigma, (float, np.ndarray)):
+            return np.log(np.maximum(sigma, _LEAST_SIGMA))
+        return ops.log(ops.maximum(sigma, _LEAST_SIGMA))
+
+    def level(self, position: Array) -> Array:
+        """The exponential."""
+        return np.exp(position)
+
+    def starting_scale(self, sigma: float) -> float:
+        """√(σ² + 1)."""
+        return float(np.sqrt(sigma**2 + 1.0))
 
     def get_config(self) -> Config:
         """How the betas were made, or the betas themselves."""
@@ -137,8 +222,33 @@ def cosine_schedule(
     return NoiseSchedule(np.minimum(1 - curve[1:] / curve[:-1], max_beta), ("cosine", recipe))
 
 
-_RECIPES = {
+def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    r"""The schedule shifted and scaled so that nothing is left of the image at the last timestep.
+
+    √ᾱ is moved to end at 0 and stretched to begin where it did. The last ᾱ is 2⁻²⁴ in place of 0, where
+    σ would be infinite; train with "v" or "x0", since the noise alone says nothing there.
+
+    Reference: Lin et al. 2023, https://arxiv.org/abs/2305.08891, algorithm 1.
+
+    Raises:
+        ValueError: if the schedule has one timestep only.
+    """
+    if schedule.num_timesteps < 2:
+        raise ValueError(f"Expected at least 2 timesteps. Received: {schedule.num_timesteps}")
+    rates = schedule.signal_rates
+    rates = (rates - rates[-1]) * rates[0] / (rates[0] - rates[-1])
+    products = np.append(rates[:-1] ** 2, _ZERO_SNR)
+    betas = 1 - products / np.append(1.0, products[:-1])
+    return NoiseSchedule(betas, ("zero_terminal_snr", {"schedule": schedule.get_config()}))
+
+
+def _zero_terminal_snr(schedule: Config) -> NoiseSchedule:
+    return zero_terminal_snr(NoiseSchedule.from_config(schedule))
+
+
+_RECIPES: dict[str, Callable[..., NoiseSchedule]] = {
     "linear": linear_schedule,
     "scaled_linear": scaled_linear_schedule,
     "cosine": cosine_schedule,
+    "zero_terminal_snr": _zero_terminal_snr,
 }

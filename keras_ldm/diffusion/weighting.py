@@ -1,13 +1,14 @@
 """How much each noise level counts in the training loss.
 
-A weighting multiplies the squared (or absolute) error of the network's output; SNR is ᾱ / (1 - ᾱ).
+A weighting multiplies the squared (or absolute) error of the network's output; SNR is a² / s² of
+`x = a·x0 + s·noise`, ᾱ / (1 - ᾱ) for a variance-preserving schedule.
 """
 
 import keras
 import numpy as np
 
 from keras_ldm.diffusion.parameterization import get_parameterization
-from keras_ldm.diffusion.schedules import NoiseSchedule
+from keras_ldm.diffusion.schedules import Schedule
 from keras_ldm.types import Array, Config
 
 
@@ -15,7 +16,7 @@ from keras_ldm.types import Array, Config
 class SimpleWeighting:
     """Every noise level counts the same (L_simple, https://arxiv.org/abs/2006.11239, eq. 14)."""
 
-    def __call__(self, schedule: NoiseSchedule, parameterization: str) -> Array:
+    def __call__(self, schedule: Schedule, parameterization: str) -> Array:
         """Returns the weight of each timestep, shape `(num_timesteps,)`."""
         get_parameterization(parameterization)
         return np.ones(schedule.num_timesteps)
@@ -34,7 +35,8 @@ class SimpleWeighting:
 class MinSNRWeighting:
     """The clean latents' error weighted by min(SNR, γ), whatever the network predicts.
 
-    In the network's own error that is min(SNR, γ) times 1 (x0), 1/SNR (epsilon) or 1/(SNR + 1) (v).
+    In the network's own error that is min(SNR, γ) times 1 (x0), 1/SNR (epsilon), 1/(SNR + 1) (v) or, for
+    straight lines, s² (flow).
 
     Args:
         gamma: the SNR above which levels count no more.
@@ -47,12 +49,15 @@ class MinSNRWeighting:
             raise ValueError(f"Expected `gamma` > 0. Received: {gamma}")
         self.gamma = gamma
 
-    def __call__(self, schedule: NoiseSchedule, parameterization: str) -> Array:
+    def __call__(self, schedule: Schedule, parameterization: str) -> Array:
         """Returns the weight of each timestep, shape `(num_timesteps,)`."""
         name = get_parameterization(parameterization).name
-        snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
-        clipped = np.minimum(snr, self.gamma)
-        return {"x0": clipped, "epsilon": clipped / snr, "v": clipped / (snr + 1)}[name]
+        a, s = schedule.signal_rates, schedule.noise_rates
+        if name == "epsilon":
+            return np.minimum(1.0, self.gamma * (s / np.maximum(a, 1e-20)) ** 2)
+        # How far an error of the output moves the clean latents.
+        factor = {"x0": 1.0, "v": s / (a**2 + s**2), "flow": s / (a + s)}[name]
+        return np.minimum((a / s) ** 2, self.gamma) * factor**2
 
     def get_config(self) -> Config:
         """`gamma`."""

@@ -11,12 +11,10 @@ Reference: Song et al. 2020, https://arxiv.org/abs/2010.02502.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-import numpy as np
-
-from keras_ldm.samplers.noise import noise_function
-from keras_ldm.types import Array, DenoiseFn, SamplerSeed, SamplerStep, StepCallback, Tensor
+from keras_ldm.samplers.ancestral import ancestral_levels
+from keras_ldm.samplers.stages import Stage, solve, steps_between, symbols
+from keras_ldm.types import Array, DenoiseFn, SamplerSeed, StepCallback, Tensor
 
 
 def ddim(
@@ -35,27 +33,19 @@ def ddim(
         x: latents at noise level `sigmas[0]`, `x0 + sigmas[0] * noise`.
         sigmas: falling noise levels, one more than the steps.
         eta: share of the ancestral noise added at each step, from 0 to 1.
-        seed: where that noise comes from: an int, one int an image, or a function of the shape.
+        seed: where noise comes from: an int, one int an image, or a function of the shape.
         callback: called after each step.
 
     Returns:
         Latents at noise level `sigmas[-1]`.
 
     Raises:
-        ValueError: if `eta` is outside [0, 1].
+        ValueError: if `sigmas` do not fall or `eta` is outside [0, 1].
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"Expected `eta` from 0 to 1. Received: {eta}")
-    levels = np.asarray(sigmas, dtype=np.float64)
-    draw = noise_function(seed, x.shape[0])
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        denoised = denoise(x, float(sigma))
-        variance = sigma_next**2 * (1 - (sigma_next / sigma) ** 2)
-        sigma_up = eta * np.sqrt(variance)
-        sigma_down = np.sqrt(sigma_next**2 - sigma_up**2)
-        x = denoised + float(sigma_down / sigma) * (x - denoised)
-        if sigma_up > 0:
-            x = x + float(sigma_up) * draw(x.shape)
-        if callback is not None:
-            callback(SamplerStep(i, len(levels) - 1, float(sigma), x, denoised))
-    return x
+    state, denoised = symbols(1)
+    steps = []
+    for sigma, sigma_next in steps_between(sigmas):
+        sigma_down, sigma_up = ancestral_levels(sigma, sigma_next, eta)
+        noise = (state - denoised) / sigma
+        steps.append([Stage(sigma, [denoised + sigma_down * noise], sigma_up)])
+    return solve(denoise, x, steps, seed=seed, callback=callback)

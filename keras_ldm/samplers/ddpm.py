@@ -11,13 +11,12 @@ Reference: Ho et al. 2020, https://arxiv.org/abs/2006.11239, section 3.2.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from keras_ldm.samplers.noise import noise_function
-from keras_ldm.types import Array, DenoiseFn, SamplerSeed, SamplerStep, StepCallback, Tensor
+from keras_ldm.samplers.stages import Stage, solve, steps_between, symbols
+from keras_ldm.types import Array, DenoiseFn, SamplerSeed, StepCallback, Tensor
 
 
 def ddpm(
@@ -36,27 +35,23 @@ def ddpm(
         x: latents at noise level `sigmas[0]`, `x0 + sigmas[0] * noise`.
         sigmas: falling noise levels, one more than the steps.
         variance: of the noise added at each step: "small", the posterior's, or "large", beta.
-        seed: where that noise comes from: an int, one int an image, or a function of the shape.
+        seed: where noise comes from: an int, one int an image, or a function of the shape.
         callback: called after each step.
 
     Returns:
         Latents at noise level `sigmas[-1]`.
 
     Raises:
-        ValueError: if `variance` is neither "small" nor "large".
+        ValueError: if `sigmas` do not fall or `variance` is neither "small" nor "large".
     """
     if variance not in ("small", "large"):
         raise ValueError(f"Expected `variance` to be 'small' or 'large'. Received: {variance!r}")
-    levels = np.asarray(sigmas, dtype=np.float64)
-    draw = noise_function(seed, x.shape[0])
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        denoised = denoise(x, float(sigma))
+    state, denoised = symbols(1)
+    steps = []
+    for sigma, sigma_next in steps_between(sigmas):
         ratio = (sigma_next / sigma) ** 2
-        x = denoised + float(ratio) * (x - denoised)
-        if sigma_next > 0:
-            small = sigma_next**2 * (1 - ratio)
-            large = (1 + sigma_next**2) * (1 - (1 + sigma_next**2) / (1 + sigma**2))
-            x = x + float(np.sqrt(small if variance == "small" else large)) * draw(x.shape)
-        if callback is not None:
-            callback(SamplerStep(i, len(levels) - 1, float(sigma), x, denoised))
-    return x
+        small = sigma_next**2 * (1 - ratio)
+        large = (1 + sigma_next**2) * (1 - (1 + sigma_next**2) / (1 + sigma**2))
+        deviation = np.sqrt(small if variance == "small" else large) if sigma_next > 0 else 0.0
+        steps.append([Stage(sigma, [denoised + ratio * (state - denoised)], float(deviation))])
+    return solve(denoise, x, steps, seed=seed, callback=callback)

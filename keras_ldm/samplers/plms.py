@@ -8,11 +8,11 @@ Reference: Liu et al. 2022, https://arxiv.org/abs/2202.09778; `PLMSSampler` of t
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from keras_ldm.types import Array, DenoiseFn, SamplerSeed, SamplerStep, StepCallback, Tensor
+from keras_ldm.samplers.stages import Stage, solve, steps_between, symbols
+from keras_ldm.types import Array, DenoiseFn, SamplerSeed, StepCallback, Tensor
 
 # Weights of this estimate, the last one, the one before, ...
 _ADAMS_BASHFORTH = {
@@ -41,22 +41,22 @@ def plms(
 
     Returns:
         Latents at noise level `sigmas[-1]`.
+
+    Raises:
+        ValueError: if `sigmas` do not fall.
     """
-    levels = np.asarray(sigmas, dtype=np.float64)
-    estimates: list[Tensor] = []  # of the noise, the newest first
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        denoised = denoise(x, float(sigma))
-        noise = (x - denoised) / float(sigma)
-        estimates = [noise, *estimates[:3]]
-        step = float(sigma_next - sigma)
-        if len(estimates) > 1:
-            weights = _ADAMS_BASHFORTH[len(estimates)]
-            noise = sum(w * e for w, e in zip(weights, estimates, strict=True))
-        elif sigma_next > 0:
-            ahead = x + step * noise
-            noise_ahead = (ahead - denoise(ahead, float(sigma_next))) / float(sigma_next)
-            noise = (noise + noise_ahead) / 2.0
-        x = x + step * noise
-        if callback is not None:
-            callback(SamplerStep(i, len(levels) - 1, float(sigma), x, denoised))
-    return x
+    state, start, *past, denoised = symbols(5)  # past: estimates of the noise, the newest first
+    steps: list[list[Stage]] = []
+    for sigma, sigma_next in steps_between(sigmas):
+        change = sigma_next - sigma
+        noise = (state - denoised) / sigma
+        if steps:
+            weights = _ADAMS_BASHFORTH[min(len(steps) + 1, 4)]
+            average = np.dot(weights, [noise, *past][: len(weights)])
+            steps.append([Stage(sigma, [state + change * average, start, noise, *past[:2]])])
+            continue
+        steps.append([Stage(sigma, [state + change * noise, state, noise, *past[:2]])])
+        if sigma_next > 0:
+            mean = (past[0] + (state - denoised) / sigma_next) / 2
+            steps[0].append(Stage(sigma_next, [start + change * mean, start, *past]))
+    return solve(denoise, x, steps, seed=seed, callback=callback)

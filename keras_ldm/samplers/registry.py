@@ -1,44 +1,82 @@
-"""Samplers by name, each with the noise levels it visits unless told otherwise."""
+"""Samplers by name, each with the noise levels it visits unless told otherwise, and its start."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from keras_ldm.diffusion.schedules import NoiseSchedule
 from keras_ldm.samplers.ddim import ddim
 from keras_ldm.samplers.ddpm import ddpm
-from keras_ldm.samplers.grids import leading_sigmas, uniform_sigmas
+from keras_ldm.samplers.dpm2 import dpm2
+from keras_ldm.samplers.dpm2_ancestral import dpm2_ancestral
+from keras_ldm.samplers.dpmpp_2m import dpmpp_2m
+from keras_ldm.samplers.dpmpp_2m_sde import dpmpp_2m_sde
+from keras_ldm.samplers.dpmpp_2s import dpmpp_2s
+from keras_ldm.samplers.dpmpp_3m_sde import dpmpp_3m_sde
+from keras_ldm.samplers.euler import euler
+from keras_ldm.samplers.euler_ancestral import euler_ancestral
+from keras_ldm.samplers.grids import (
+    GridFn,
+    exponential_sigmas,
+    karras_sigmas,
+    lcm_sigmas,
+    leading_sigmas,
+    linspace_sigmas,
+    uniform_sigmas,
+)
+from keras_ldm.samplers.heun import heun
+from keras_ldm.samplers.lcm import lcm
+from keras_ldm.samplers.lms import lms
 from keras_ldm.samplers.plms import plms
-from keras_ldm.types import Array, SamplerFn
+from keras_ldm.samplers.unipc import unipc
+from keras_ldm.types import SamplerFn
 
 
 @dataclass(frozen=True)
 class NamedSampler:
-    """A sampler and its grid of noise levels.
+    """A sampler and what its reference uses with it.
 
     Attributes:
         function: the sampler.
         grid: `(schedule, num_steps)` -> falling sigmas.
+        starts_from_unit_variance: whether its reference starts from x of deviation √(σ² + 1), which the
+            network sees with unit variance, and not from noise alone, σ.
     """
 
     function: SamplerFn
-    grid: Callable[[NoiseSchedule, int], Array]
+    grid: GridFn
+    starts_from_unit_variance: bool
 
 
+# The papers' and the original's samplers, then k-diffusion's.
 _SAMPLERS = {
-    "ddim": NamedSampler(ddim, uniform_sigmas),
-    "ddpm": NamedSampler(ddpm, leading_sigmas),
-    "plms": NamedSampler(plms, uniform_sigmas),
+    "ddim": NamedSampler(ddim, uniform_sigmas, True),
+    "ddpm": NamedSampler(ddpm, leading_sigmas, True),
+    "plms": NamedSampler(plms, uniform_sigmas, True),
+    "unipc": NamedSampler(unipc, linspace_sigmas, True),
+    "lcm": NamedSampler(lcm, lcm_sigmas, True),
+    "euler": NamedSampler(euler, linspace_sigmas, False),
+    "euler_ancestral": NamedSampler(euler_ancestral, linspace_sigmas, False),
+    "heun": NamedSampler(heun, linspace_sigmas, False),
+    "dpm2": NamedSampler(dpm2, linspace_sigmas, False),
+    "dpm2_ancestral": NamedSampler(dpm2_ancestral, linspace_sigmas, False),
+    "lms": NamedSampler(lms, linspace_sigmas, False),
+    "dpmpp_2s": NamedSampler(dpmpp_2s, karras_sigmas, False),
+    "dpmpp_2m": NamedSampler(dpmpp_2m, karras_sigmas, False),
+    "dpmpp_2m_sde": NamedSampler(dpmpp_2m_sde, karras_sigmas, False),
+    "dpmpp_3m_sde": NamedSampler(dpmpp_3m_sde, exponential_sigmas, False),
 }
+_BY_FUNCTION = {named.function: named for named in _SAMPLERS.values()}
 
 
 def get_sampler(identifier: str | SamplerFn) -> NamedSampler:
-    """A sampler by name, or a sampler function of one's own (with the original's uniform grid).
+    """A sampler by name, or by function.
+
+    A function of one's own gets evenly spread timesteps and starts from noise alone.
 
     Raises:
         ValueError: if there is none of that name; the message lists those there are.
     """
     if callable(identifier):
-        return NamedSampler(identifier, uniform_sigmas)
+        own = NamedSampler(identifier, linspace_sigmas, False)
+        return _BY_FUNCTION.get(identifier, own)
     if identifier not in _SAMPLERS:
         raise ValueError(f"Expected a sampler among {sorted(_SAMPLERS)}. Received: {identifier!r}")
     return _SAMPLERS[identifier]

@@ -1,4 +1,4 @@
-"""Parameterizations, the denoiser on a problem with a closed form, weightings, guidance."""
+"""Parameterizations, the denoiser on a problem with a closed form, weightings."""
 
 import json
 
@@ -9,16 +9,16 @@ from keras import ops
 
 from keras_ldm.diffusion import (
     Denoiser,
+    FlowSchedule,
     MinSNRWeighting,
     SimpleWeighting,
-    classifier_free_guidance,
     get_parameterization,
     get_weighting,
     scaled_linear_schedule,
 )
 from tests.contract import array, numpy
 
-NAMES = ["epsilon", "x0", "v"]
+NAMES = ["epsilon", "x0", "v", "flow"]
 SCHEDULE = scaled_linear_schedule()
 
 
@@ -37,7 +37,8 @@ def test_to_x0_undoes_target(name: str, angle: float) -> None:
 def test_targets() -> None:
     x0, noise, a, s = 2.0, 3.0, 0.6, 0.8
     targets = {n: get_parameterization(n).target(x0, noise, a, s) for n in NAMES}
-    assert targets == {"epsilon": 3.0, "x0": 2.0, "v": pytest.approx(0.6 * 3 - 0.8 * 2)}
+    v = pytest.approx(0.6 * 3 - 0.8 * 2)
+    assert targets == {"epsilon": 3.0, "x0": 2.0, "v": v, "flow": 1.0}
     # v is the velocity of x = cos φ·x0 + sin φ·noise, dx/dφ.
     phi, step = np.arctan2(s, a), 1e-6
     path = [np.cos(p) * x0 + np.sin(p) * noise for p in (phi - step, phi + step)]
@@ -45,7 +46,7 @@ def test_targets() -> None:
 
 
 def test_unknown_names_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"\['epsilon', 'v', 'x0'\]. Received: 'eps'"):
+    with pytest.raises(ValueError, match=r"\['epsilon', 'flow', 'v', 'x0'\]. Received: 'eps'"):
         get_parameterization("eps")
     with pytest.raises(ValueError, match=r"\['min_snr', 'simple'\]. Received: 'snr'"):
         get_weighting("snr")
@@ -67,7 +68,7 @@ def test_denoiser_gives_the_posterior_mean(name: str, timestep: int) -> None:
         mean_x0 = m + a * variance * gain * (x - a * m)
         mean_noise = s * gain * (x - a * m)
         best = {"x0": mean_x0, "epsilon": mean_noise, "v": a * mean_noise - s * mean_x0}
-        return best[name]
+        return mean_noise - mean_x0 if name == "flow" else best[name]
 
     sigma = float(SCHEDULE.sigmas[timestep])
     x = m + np.sqrt(variance + sigma**2) * array(4, 2)
@@ -101,7 +102,7 @@ def test_weightings() -> None:
     weighting = MinSNRWeighting(5.0)
     np.testing.assert_allclose(weighting(SCHEDULE, "x0"), np.minimum(snr, 5))
     np.testing.assert_allclose(weighting(SCHEDULE, "epsilon"), np.minimum(1, 5 / snr))
-    for name in ("epsilon", "v"):
+    for name in ("epsilon", "v", "flow"):
         parameterization = get_parameterization(name)
         x0, noise, error = 0.3, -1.2, 0.01
         a, s = SCHEDULE.signal_rates, SCHEDULE.noise_rates
@@ -110,6 +111,16 @@ def test_weightings() -> None:
         np.testing.assert_allclose(
             weighting(SCHEDULE, name) * error**2, np.minimum(snr, 5) * x0_error**2, rtol=1e-6
         )
+
+
+def test_min_snr_weighting_of_flow_matching() -> None:
+    schedule = FlowSchedule(8)
+    times = np.arange(1, 9) / 8
+    snr = (1 - times) ** 2 / times**2
+    weights = MinSNRWeighting(5.0)(schedule, "flow")
+    np.testing.assert_allclose(weights, np.minimum(snr, 5) * times**2, atol=1e-15)
+    for name in NAMES:  # the last timestep is noise alone
+        assert np.isfinite(MinSNRWeighting(5.0)(schedule, name)).all()
 
 
 def test_weightings_by_name_and_from_a_configuration() -> None:
@@ -125,19 +136,3 @@ def test_weightings_by_name_and_from_a_configuration() -> None:
         MinSNRWeighting(0)
     with pytest.raises(ValueError, match="parameterization among"):
         SimpleWeighting()(SCHEDULE, "eps")
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0, pytest.param(7.5, marks=pytest.mark.backend), -1.0])
-def test_guidance_extrapolates_from_the_first_half_to_the_second(scale: float) -> None:
-    x = array(3, 2, 2, 1)
-    calls = []
-
-    def denoise(doubled, sigma):
-        calls.append((numpy(doubled), sigma))
-        condition = np.repeat(np.array([10.0, 11.0], "float32"), 3).reshape(6, 1, 1, 1)
-        return doubled * condition
-
-    guided = numpy(classifier_free_guidance(denoise, scale)(ops.convert_to_tensor(x), 0.5))
-    np.testing.assert_allclose(guided, 10 * x + scale * x, rtol=1e-5, atol=1e-5)
-    assert len(calls) == 1 and calls[0][1] == 0.5
-    np.testing.assert_array_equal(calls[0][0], np.concatenate([x, x]))

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from keras_ldm.diffusion import (
+    FlowSchedule,
     NoiseSchedule,
     cosine_schedule,
     linear_schedule,
     scaled_linear_schedule,
+    zero_terminal_snr,
 )
 
 SCHEDULES = [linear_schedule(), scaled_linear_schedule(), cosine_schedule(), NoiseSchedule([0.3])]
@@ -90,3 +92,49 @@ def test_schedule_builders_refuse_ranges(arguments: tuple) -> None:
             builder(*arguments)
     with pytest.raises(ValueError, match="`num_timesteps` >= 1"):
         cosine_schedule(0)
+
+
+def test_sigma_undoes_timestep() -> None:
+    for schedule in (*SCHEDULES[:3], FlowSchedule(), FlowSchedule(50, shift=3.0)):
+        times = np.array([0.0, 0.4, 7.25, schedule.num_timesteps - 1])
+        sigmas = schedule.sigma(times)
+        np.testing.assert_allclose([schedule.timestep(s) for s in sigmas], times, atol=1e-9)
+        np.testing.assert_allclose(schedule.sigma(np.arange(20)), schedule.sigmas[:20], rtol=1e-12)
+
+
+# === Zero terminal SNR ===
+
+
+def test_zero_terminal_snr() -> None:
+    base = scaled_linear_schedule()
+    schedule = zero_terminal_snr(base)
+    assert schedule.signal_rates[0] == pytest.approx(base.signal_rates[0], rel=1e-12)
+    assert schedule.alphas_cumprod[-1] == pytest.approx(2.0**-24)
+    # The square roots of ᾱ are moved and stretched.
+    rates = (base.signal_rates - base.signal_rates[-1]) * base.signal_rates[0]
+    rates /= base.signal_rates[0] - base.signal_rates[-1]
+    np.testing.assert_allclose(schedule.signal_rates[:-1], rates[:-1], rtol=1e-9)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
+    again = keras.saving.deserialize_keras_object(config)
+    np.testing.assert_array_equal(again.betas, schedule.betas)
+    with pytest.raises(ValueError, match="at least 2 timesteps. Received: 1"):
+        zero_terminal_snr(linear_schedule(1))
+
+
+# === Flow matching ===
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_schedule(shift: float) -> None:
+    schedule = FlowSchedule(10, shift)
+    times = np.arange(1, 11) / 10
+    np.testing.assert_allclose(schedule.sigmas, shift * times / (1 + (shift - 1) * times))
+    np.testing.assert_allclose(schedule.signal_rates + schedule.noise_rates, 1)
+    assert schedule.sigmas[-1] == 1 and schedule.starting_scale(1.0) == 1
+    assert schedule.add_noise(2.0, 3.0, 0.25) == 0.75 * 2 + 0.25 * 3
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
+    again = keras.saving.deserialize_keras_object(config)
+    assert (again.num_timesteps, again.shift) == (10, shift)
+    for arguments in ((0, 1.0), (10, 0.0), (10, -1.0)):
+        with pytest.raises(ValueError, match="`num_timesteps` >= 1 and `shift` > 0. Received: "):
+            FlowSchedule(*arguments)

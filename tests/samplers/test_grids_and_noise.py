@@ -1,17 +1,30 @@
 """Which noise levels samplers visit, and where their noise comes from."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from keras_ldm.diffusion import linear_schedule, scaled_linear_schedule
+from keras_ldm.diffusion import (
+    FlowSchedule,
+    linear_schedule,
+    scaled_linear_schedule,
+    zero_terminal_snr,
+)
 from keras_ldm.samplers import (
     ImageNoise,
     ddim,
     ddpm,
+    exponential_sigmas,
+    get_grid,
     get_sampler,
     image_seeds,
+    interpolate_sigmas,
+    karras_sigmas,
     leading_sigmas,
+    linspace_sigmas,
+    trailing_sigmas,
     uniform_sigmas,
 )
 from tests.contract import numpy
@@ -54,12 +67,57 @@ def test_a_schedule_of_one_timestep_has_a_grid() -> None:
     assert len(uniform_sigmas(schedule, 1)) == 2
 
 
-@pytest.mark.parametrize("grid", [uniform_sigmas, leading_sigmas])
+@pytest.mark.parametrize("grid", [uniform_sigmas, leading_sigmas, trailing_sigmas])
 @pytest.mark.parametrize("steps", [0, 1001, -1, 2.5, "10", None])
 def test_grids_refuse_steps(grid: object, steps: object) -> None:
     with pytest.raises(ValueError, match="integer from 1 to 1000.*Received: "):
         grid(SCHEDULE, steps)
     assert len(grid(SCHEDULE, np.int64(10))) == 11
+
+
+GRIDS = ["uniform", "leading", "trailing", "linspace", "lcm", "karras", "exponential"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_falls_within_the_schedule(name: str) -> None:
+    grid = get_grid(name)
+    schedules = (SCHEDULE, zero_terminal_snr(SCHEDULE), FlowSchedule(), FlowSchedule(60, 3.0))
+    for schedule, steps in itertools.product(schedules, (1, 2, 7, 50, 1000, 1500)):
+        most = 50 if name == "lcm" else schedule.num_timesteps
+        if steps > most and name not in ("linspace", "karras", "exponential"):
+            with pytest.raises(ValueError, match=f"integer from 1 to {most}.*Received: {steps}"):
+                grid(schedule, steps)
+            continue
+        if name == "lcm" and schedule.num_timesteps < 100:
+            continue
+        sigmas = grid(schedule, steps)
+        assert len(sigmas) == steps + 1 or name == "uniform"
+        assert np.all(np.diff(sigmas) < 0) and sigmas[0] <= schedule.sigmas[-1] * (1 + 1e-9)
+    assert get_grid(grid) is grid
+    for steps in (0, -3, 2.0, True):
+        with pytest.raises(ValueError, match="Expected `num_steps` to be an integer"):
+            grid(SCHEDULE, steps)
+
+
+def test_grids_refuse_options() -> None:
+    with pytest.raises(ValueError, match=r"among \['exponential', .*'uniform'\]. Received: 'kar'"):
+        get_grid("kar")
+    for ends in ({"sigma_min": 0.0}, {"sigma_min": 3.0, "sigma_max": 2.0}, {"sigma_max": -1.0}):
+        for grid in (karras_sigmas, exponential_sigmas):
+            with pytest.raises(ValueError, match="0 < `sigma_min` < `sigma_max`. Received: "):
+                grid(SCHEDULE, 5, **ends)
+    with pytest.raises(ValueError, match="timesteps from 0 to 999. Received: offset=-1 for 5"):
+        leading_sigmas(SCHEDULE, 5, offset=-1)
+    with pytest.raises(ValueError, match="offset=200 for 5 steps, up to 1000"):
+        leading_sigmas(SCHEDULE, 5, offset=200)
+    for levels in ([1.0], [1.0, 0.0], [1.0, 2.0], [3.0, -1.0], [[2.0, 1.0]]):
+        with pytest.raises(ValueError, match="falling levels, at least two above 0. Received: "):
+            interpolate_sigmas(levels, 5)
+
+
+def test_interpolated_levels_keep_their_ends() -> None:
+    np.testing.assert_allclose(interpolate_sigmas([8.0, 2.0], 4), np.geomspace(8, 2, 5))
+    np.testing.assert_allclose(interpolate_sigmas([8.0, 2.0, 0.0], 3), [8.0, 4.0, 2.0, 0.0])
 
 
 def test_samplers_by_name() -> None:
@@ -69,8 +127,9 @@ def test_samplers_by_name() -> None:
     def mine(denoise, x, sigmas, *, seed=None, callback=None):
         return x
 
-    assert (get_sampler(mine).function, get_sampler(mine).grid) == (mine, uniform_sigmas)
-    with pytest.raises(ValueError, match=r"among \['ddim', 'ddpm', 'plms'\]. Received: 'eular'"):
+    assert (get_sampler(mine).function, get_sampler(mine).grid) == (mine, linspace_sigmas)
+    assert get_sampler(ddim) is get_sampler("ddim")
+    with pytest.raises(ValueError, match=r"among \['ddim', .*, 'unipc'\]. Received: 'eular'"):
         get_sampler("eular")
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_ldm import samplers
 from keras_ldm.diffusion import linear_schedule, scaled_linear_schedule
 from keras_ldm.samplers import (
     ImageNoise,
     ddim,
     ddpm,
+    euler,
     image_seeds,
     leading_sigmas,
     plms,
@@ -220,3 +222,77 @@ def test_samplers_refuse_options() -> None:
         ddpm(denoise, x, sigmas, variance="beta")
     with pytest.raises(ValueError, match="each of the 2 images. Received: 1"):
         ddpm(denoise, x, sigmas, seed=[1])
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "plms", "lms", "unipc", "dpmpp_2m", "lcm"])
+def test_one_level_is_no_step(name: str) -> None:
+    x = ops.convert_to_tensor(start(2, 1.0))
+    np.testing.assert_array_equal(numpy(getattr(samplers, name)(denoise, x, [1.0])), numpy(x))
+
+
+@pytest.mark.backend
+def test_samplers_take_numpy_latents() -> None:
+    x = start(2, 1.0)
+    out = [numpy(euler(denoise, v, [1.0, 0.0])) for v in (x, ops.convert_to_tensor(x))]
+    np.testing.assert_array_equal(*out)
+
+
+@pytest.mark.parametrize(
+    "sigmas", [[], [1.0, 1.0], [1.0, 2.0], [1.0, -0.1], [np.inf, 1.0], [[2.0, 1.0]], [1.0, np.nan]]
+)
+def test_samplers_refuse_levels_that_do_not_fall(sigmas: list) -> None:
+    with pytest.raises(ValueError, match="Expected `sigmas` to .*Received: "):
+        euler(denoise, start(2, 1.0), sigmas)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("lms", {"order": 5}, "`order` from 1 to 4. Received: 5"),
+        ("unipc", {"order": 0}, "`order` from 1 to 4. Received: 0"),
+        ("unipc", {"variant": "bh3"}, "'bh1' or 'bh2'. Received: 'bh3'"),
+        ("dpmpp_2m_sde", {"eta": -1.0}, "`eta` >= 0. Received: -1.0"),
+        ("dpmpp_3m_sde", {"eta": float("nan")}, "`eta` >= 0. Received: nan"),
+        ("dpmpp_2m_sde", {"solver_type": "mid"}, "'midpoint' or 'heun'. Received: 'mid'"),
+        ("euler_ancestral", {"eta": 1.5}, "`eta` from 0 to 1. Received: 1.5"),
+        ("dpm2_ancestral", {"eta": -0.5}, "`eta` from 0 to 1. Received: -0.5"),
+        ("dpmpp_2s", {"eta": 2.0}, "`eta` from 0 to 1. Received: 2.0"),
+    ],
+)
+def test_samplers_refuse_other_options(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(samplers, name)(denoise, start(2, 1.0), [1.0, 0.5], **options)
+
+
+# How often each asks the denoiser in ten steps to 0.
+EVALUATIONS = {"heun": 19, "dpm2": 19, "dpm2_ancestral": 19, "dpmpp_2s": 19, "plms": 11}
+NAMES = (
+    *("ddim", "ddpm", "plms", "euler", "euler_ancestral", "heun", "dpm2", "dpm2_ancestral", "lms"),
+    *("dpmpp_2s", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "lcm"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluations_and_steps(name: str) -> None:
+    calls, steps = [], []
+
+    def spy(x, sigma):
+        calls.append(sigma)
+        return denoise(x, sigma)
+
+    sigmas = np.append(np.geomspace(10, 0.1, 10), 0.0)
+    x = ops.convert_to_tensor(start(2, 10.0))
+    out = getattr(samplers, name)(spy, x, sigmas, seed=1, callback=steps.append)
+    assert len(calls) == EVALUATIONS.get(name, 10)
+    assert [step.index for step in steps] == list(range(10))
+    np.testing.assert_allclose([step.sigma for step in steps], sigmas[:-1])
+    assert min(calls) > 0  # where nothing is left to ask
+    np.testing.assert_array_equal(numpy(steps[-1].latents), numpy(out))
+    np.testing.assert_allclose(numpy(steps[0].denoised), numpy(denoise(x, 10.0)), rtol=1e-6)
+    # The same with a given noise function; deterministic ones never draw.
+    deterministic = {"ddim", "plms", "euler", "heun", "dpm2", "lms", "dpmpp_2s", "dpmpp_2m", "unipc"}
+    drawn = []
+    getattr(samplers, name)(
+        denoise, x, sigmas, seed=lambda shape: drawn.append(shape) or ops.zeros(shape)
+    )
+    assert len(drawn) == (0 if name in deterministic else 9)
