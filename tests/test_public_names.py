@@ -67,6 +67,7 @@ NAMES = {
         NamedSampler
         Stage
         ddim
+        ddim_inversion
         ddpm
         dpm2
         dpm2_ancestral
@@ -89,6 +90,7 @@ NAMES = {
         linspace_sigmas
         lms
         plms
+        slerp
         solve
         steps_between
         symbols
@@ -178,7 +180,9 @@ NAMES = {
     """,
     "tasks": """
         AutoencoderTask
+        BlendedConditions
         ExponentialMovingAverage
+        GenerativeTask
         LatentDiffusion
         Task
         TextToImage

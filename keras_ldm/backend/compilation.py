@@ -31,13 +31,16 @@ def is_tensorflow_on_cpu() -> bool:
 
 
 def compile_function(
-    function: Callable[..., Any], variables: Sequence[keras.Variable]
+    function: Callable[..., Any],
+    variables: Sequence[keras.Variable],
+    jit_compile: bool | str = "auto",
 ) -> Callable[..., Any]:
     """Compiles `function` as a pure function of the values of `variables`.
 
     Args:
-        function: computes something from tensors and the given variables, without gradients.
+        function: computes something from tensors and the given variables, without gradients of them.
         variables: every Keras variable that `function` reads.
+        jit_compile: whether to use XLA on TensorFlow; see `resolve_jit_compile`.
 
     Returns:
         `compiled(values, *args)`, where `values` replace those of `variables`, one for one. It is
@@ -52,7 +55,8 @@ def compile_function(
     if name == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(stateless, jit_compile=resolve_jit_compile(), autograph=False)
+        use_xla = resolve_jit_compile(jit_compile)
+        return tf.function(stateless, jit_compile=use_xla, autograph=False)
     if name == "jax":
         import jax
 

@@ -1,6 +1,7 @@
 """Samplers: plain functions from noise to latents over anybody's denoise function."""
 
 from keras_ldm.samplers.ddim import ddim as ddim
+from keras_ldm.samplers.ddim_inversion import ddim_inversion as ddim_inversion
 from keras_ldm.samplers.ddpm import ddpm as ddpm
 from keras_ldm.samplers.dpm2 import dpm2 as dpm2
 from keras_ldm.samplers.dpm2_ancestral import dpm2_ancestral as dpm2_ancestral
@@ -20,6 +21,7 @@ from keras_ldm.samplers.grids import linspace_sigmas as linspace_sigmas
 from keras_ldm.samplers.grids import trailing_sigmas as trailing_sigmas
 from keras_ldm.samplers.grids import uniform_sigmas as uniform_sigmas
 from keras_ldm.samplers.heun import heun as heun
+from keras_ldm.samplers.interpolation import slerp as slerp
 from keras_ldm.samplers.lcm import lcm as lcm
 from keras_ldm.samplers.lms import lms as lms
 from keras_ldm.samplers.noise import ImageNoise as ImageNoise

@@ -1,29 +1,27 @@
-"""From arguments of `generate` to latents: checks, noise, guidance and the sampler's loop."""
+"""From arguments of `generate` to latents: checks, noise, guidance and the sampler's run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from keras_ldm.diffusion import Denoiser, classifier_free_guidance
-from keras_ldm.samplers import ImageNoise, get_sampler, image_seeds
-from keras_ldm.tasks.arguments import check_latents, preprocess_conditions
-from keras_ldm.types import (
-    Array,
-    Batch,
-    DenoiseFn,
-    SamplerFn,
-    SamplerStep,
-    StepCallback,
-    Tensor,
-)
+from keras_ldm.diffusion import FlowSchedule
+from keras_ldm.samplers import ImageNoise, NamedSampler, get_grid, get_sampler, image_seeds
+from keras_ldm.tasks.arguments import preprocess_conditions
+from keras_ldm.tasks.blending import BlendedConditions
+from keras_ldm.tasks.denoising import CompiledDenoiser, CompiledLoop, require_compilable_loop
+from keras_ldm.tasks.guidance import GuidanceArguments
+from keras_ldm.tasks.starting_point import StartingPoint
+from keras_ldm.types import Array, Batch, SamplerFn, SamplerStep, StepCallback, Tensor
 
 if TYPE_CHECKING:
-    from keras_ldm.tasks.latent_diffusion import LatentDiffusion
+    from keras_ldm.tasks.generative_task import GenerativeTask
 
-_DEFAULT_GUIDANCE_SCALE = 5.0
+_DEFAULT_NUM_STEPS = 50
+Grid = str | Callable[..., Array] | Sequence[float] | Array
 
 
 class Generation:
@@ -31,112 +29,87 @@ class Generation:
 
     Args:
         task: whose networks to use.
-        conditions: see `LatentDiffusion.generate` for this and the following.
-        negative_conditions: what guidance leads away from.
+        conditions: see `GenerativeTask.generate` for this and the following.
+        guidance: the arguments of guidance.
         num_images: how many to draw without conditions.
         num_steps: of the sampler.
-        guidance_scale: of classifier-free guidance.
         sampler: name or function.
+        sigmas: noise levels to visit.
         seed: of the noise.
         initial_latents: noise to start from.
+        image: to start from.
+        strength: how far back to noise.
+        mask: where to fill.
         image_size: height and width.
+        compile_loop: whether to run all steps as one program.
         sampler_options: for the sampler.
     """
 
     def __init__(
         self,
-        task: "LatentDiffusion",
-        conditions: Batch | None,
+        task: "GenerativeTask",
+        conditions: Batch | BlendedConditions | None,
+        guidance: GuidanceArguments,
         *,
-        negative_conditions: Batch | None,
         num_images: int | None,
-        num_steps: int,
-        guidance_scale: float | None,
-        sampler: str | SamplerFn,
+        num_steps: int | None,
+        sampler: str | SamplerFn | None,
+        sigmas: Grid | None,
         seed: int | Sequence[int] | None,
         initial_latents: Array | None,
+        image: Array | None,
+        strength: float | None,
+        mask: Array | None,
         image_size: tuple[int, int] | None,
+        compile_loop: bool,
         sampler_options: Mapping[str, Any],
     ) -> None:
         task.latent_space.require_measured()
+        if compile_loop:
+            require_compilable_loop()
         self.task = task
-        self.sampler = get_sampler(sampler)
-        self.sampler_options = sampler_options
-        self.sigmas = self.sampler.grid(task.schedule, num_steps)
-        self.scale = self._check_guidance(guidance_scale, negative_conditions)
-        self.inputs = preprocess_conditions(task.conditioner, conditions)
-        self.num_images = self._count(num_images, initial_latents)
-        if task.conditioner is not None and self.scale != 1.0:
-            self.negatives = self._shape_negatives(
-                task.conditioner.null(1)
-                if negative_conditions is None
-                else preprocess_conditions(task.conditioner, negative_conditions, "negative_conditions")
+        self.compile_loop = compile_loop
+        self.sampler = get_sampler(sampler or default_sampler(task))
+        self.sampler_options = check_options(self.sampler, sampler_options)
+        levels = choose_sigmas(task, self.sampler, sigmas, num_steps)
+        self.start = StartingPoint(
+            task,
+            self.sampler,
+            levels,
+            initial_latents=initial_latents,
+            image=image,
+            strength=strength,
+            mask=mask,
+        )
+        self.blend = conditions if isinstance(conditions, BlendedConditions) else None
+        if isinstance(conditions, BlendedConditions):
+            self.inputs, self.end_inputs = (
+                conditions.repeated(preprocess_conditions(task.conditioner, end))
+                for end in (conditions.start, conditions.end)
             )
-        self.shape = self._latent_shape(image_size, initial_latents)
+        else:
+            self.inputs = preprocess_conditions(task.conditioner, conditions)
+        self.num_images = self._count(num_images)
+        self.guidance = guidance.check(task, self.inputs)
+        self.shape = self._latent_shape(image_size)
         self.seeds = image_seeds(seed, self.num_images)
-        self.initial_latents = initial_latents
         self.values = task.inference.values()
 
     # === Checks ===
 
-    def _check_guidance(self, scale: float | None, negatives: Batch | None) -> float:
-        conditioner = self.task.conditioner
-        if scale is None:
-            scale = _DEFAULT_GUIDANCE_SCALE if conditioner is not None and conditioner.drops else 1.0
-        if not np.isfinite(scale):
-            raise ValueError(f"Expected a finite guidance scale. Received: {scale}")
-        can_guide = conditioner is not None and (conditioner.null_known or negatives is not None)
-        if scale != 1.0 and not can_guide:
-            reason = (
-                "an unconditional model"
-                if conditioner is None
-                else "a model trained without dropping its conditions (dropout=0)"
-            )
-            raise ValueError(
-                "Expected guidance_scale=1: guidance needs a model that was trained with conditions "
-                "dropped now and then, or negative conditions. "
-                f"Received: guidance_scale={scale} for {reason}"
-            )
-        if negatives is not None and scale == 1.0:
-            raise ValueError(
-                "Expected a guidance scale other than 1 with negative conditions, which have no "
-                "effect without guidance. Received: guidance_scale=1"
-            )
-        return float(scale)
-
-    def _count(self, num_images: int | None, initial_latents: Array | None) -> int:
-        counts = {name: len(value) for name, value in self.inputs.items()}
+    def _count(self, num_images: int | None) -> int:
+        counts = {name: len(value) for name, value in self.inputs.items()} | self.start.counts()
         if num_images is not None:
             counts["num_images"] = num_images
-        if initial_latents is not None:
-            counts["initial_latents"] = len(np.atleast_1d(initial_latents))
         if len(set(counts.values())) > 1 or any(
             not isinstance(count, (int, np.integer)) or count < 1 for count in counts.values()
         ):
             raise ValueError(f"Expected one number of images, at least 1. Received: {counts}")
         return next(iter(counts.values()), 1)
 
-    def _shape_negatives(self, negatives: dict[str, Array]) -> dict[str, Array]:
-        """One for each image, where there is one for all; nothing alike for each of many tokens."""
-        shaped = {}
-        for name, value in self.inputs.items():
-            try:
-                shaped[name] = np.broadcast_to(negatives[name], value.shape)
-            except ValueError:
-                raise ValueError(
-                    f"Expected `negative_conditions` shaped like the conditions, {value.shape} for "
-                    f"{name!r}, or one for all images. Received: {negatives[name].shape}"
-                ) from None
-        return shaped
-
-    def _latent_shape(
-        self, image_size: tuple[int, int] | None, initial_latents: Array | None
-    ) -> tuple[int, int, int]:
-        task, given = self.task, {}
+    def _latent_shape(self, image_size: tuple[int, int] | None) -> tuple[int, int, int]:
+        task, given = self.task, self.start.image_sides()
         factor, channels = task.autoencoder.downsampling_factor, task.autoencoder.latent_channels
-        if initial_latents is not None:
-            shape = check_latents(initial_latents, channels, "`initial_latents`")
-            given["initial_latents"] = (shape[1] * factor, shape[2] * factor)
         if image_size is not None:
             given["image_size"] = image_size
         maps = None if task.conditioner is None else task.conditioner.latent_sides(self.inputs)
@@ -159,29 +132,32 @@ class Generation:
 
     # === Running ===
 
-    def _denoise_function(self, rows: slice) -> DenoiseFn:
-        task, guided = self.task, self.scale != 1.0
-        embedded: dict[str, Tensor] = {}
-        if task.conditioner is not None:
-            arrays = {
-                name: np.concatenate([self.negatives[name][rows], value[rows]])
-                if guided
-                else value[rows]
-                for name, value in self.inputs.items()
+    def _embed(self, rows: slice) -> dict[str, Tensor]:
+        """What the U-Net takes of the conditions of some of the images."""
+        start = embed(self.task, self.values, self.inputs, rows)
+        if self.blend is None:
+            return start
+        return self.blend.blend(start, embed(self.task, self.values, self.end_inputs, rows), rows)
+
+    def given(self, rows: slice, noise: Tensor | None) -> dict[str, Any]:
+        """The arguments of the task's denoise function."""
+        conditions = self._embed(rows)
+        given: dict[str, Any] = {"conditions": conditions, **self.guidance.tensors}
+        if self.guidance.negatives is not None:
+            embedded = embed(self.task, self.values, self.guidance.negatives, rows)
+            given["conditions"] = {
+                name: ops.concatenate([embedded[name], value]) for name, value in conditions.items()
             }
-            tensors = {name: ops.convert_to_tensor(value) for name, value in arrays.items()}
-            embedded = task.inference.embed(self.values, tensors)
+        mask = self.start.latent_mask(rows)
+        if mask is not None:
+            known = self.start.clean_latents(rows)
+            given |= {"mask": ops.convert_to_tensor(mask), "known": known, "noise": noise}
+        return given
 
-        def network(latents: Tensor, timesteps: Tensor) -> Tensor:
-            return task.inference.predict(
-                self.values, {"latents": latents, "timesteps": timesteps, **embedded}
-            )
-
-        denoise = Denoiser(network, task.schedule, task.parameterization)
-        return classifier_free_guidance(denoise, self.scale) if guided else denoise
-
-    def run(self, batch_size: int, callback: StepCallback | None, progress: bool) -> Iterator[Array]:
-        """Yields the normalized latents of each batch.
+    def run(
+        self, batch_size: int, callback: StepCallback | None, progress: bool
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yields which images each batch is of, and their normalized latents.
 
         Args:
             batch_size: images at a time.
@@ -190,10 +166,14 @@ class Generation:
         """
         if batch_size < 1:
             raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size}")
+        if callback is not None and self.compile_loop:
+            raise ValueError(
+                "Expected no `callback` with compile_loop=True, where all steps are one program. "
+                "Received: a callback"
+            )
         starts = range(0, self.num_images, batch_size)
-        with tqdm(
-            total=len(starts) * (len(self.sigmas) - 1), desc="generating", disable=not progress
-        ) as bar:
+        num_steps = len(self.start.sigmas) - 1
+        with tqdm(total=len(starts) * num_steps, desc="generating", disable=not progress) as bar:
 
             def report(step: SamplerStep) -> None:
                 bar.update()
@@ -202,21 +182,92 @@ class Generation:
 
             for start in starts:
                 rows = slice(start, min(start + batch_size, self.num_images))
-                noise = ImageNoise(self.seeds[rows])
-                if self.initial_latents is None:
-                    unit = noise((rows.stop - rows.start, *self.shape))
-                else:
-                    unit = ops.convert_to_tensor(
-                        np.asarray(self.initial_latents[rows], dtype=np.float32)
-                    )
-                # The network was trained on variance-preserving latents, so the reference samplers
-                # start there from unit variance, and end there.
-                x = self.sampler.function(
-                    self._denoise_function(rows),
-                    unit * float(np.sqrt(1.0 + self.sigmas[0] ** 2)),
-                    self.sigmas,
-                    seed=noise,
-                    callback=report,
-                    **self.sampler_options,
-                )
-                yield ops.convert_to_numpy(x) / np.float32(np.sqrt(1.0 + self.sigmas[-1] ** 2))
+                yield rows, self._run_batch(rows, report)
+                if self.compile_loop:
+                    bar.update(num_steps)
+
+    def _run_batch(self, rows: slice, report: StepCallback) -> Array:
+        schedule, sigmas = self.task.schedule, self.start.sigmas
+        draw = ImageNoise(self.seeds[rows])
+        noise = self.start.unit_noise(rows, draw, self.shape)
+        given = self.given(rows, noise)
+        denoiser = CompiledLoop if self.compile_loop else CompiledDenoiser
+        x = self.sampler.function(
+            denoiser(self.task.denoising, self.values, given),
+            self.start.latents(rows, noise),
+            sigmas,
+            seed=_refuse_noise if isinstance(schedule, FlowSchedule) else draw,
+            callback=None if self.compile_loop else report,
+            **self.sampler_options,
+        )
+        # A grid that ends above 0, as the original's, ends with latents as the network sees them.
+        latents = ops.convert_to_numpy(x) / np.float32(schedule.starting_scale(float(sigmas[-1])))
+        if "mask" in given:
+            mask, known = (ops.convert_to_numpy(given[name]) for name in ("mask", "known"))
+            latents = mask * latents + (1 - mask) * known
+        return np.asarray(latents)
+
+
+def embed(
+    task: "GenerativeTask", values: list[Tensor], inputs: Mapping[str, Array], rows: slice
+) -> dict[str, Tensor]:
+    """What the U-Net takes of some preprocessed conditions; nothing for an unconditional model."""
+    if task.conditioner is None:
+        return {}
+    tensors = {name: ops.convert_to_tensor(value[rows]) for name, value in inputs.items()}
+    embedded: dict[str, Tensor] = task.inference.embed(values, tensors)
+    return embedded
+
+
+def default_sampler(task: "GenerativeTask") -> str:
+    """The original's, or for flow matching its own."""
+    return "euler" if isinstance(task.schedule, FlowSchedule) else "ddim"
+
+
+def check_options(sampler: NamedSampler, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuses options that the sampler does not have.
+
+    Raises:
+        ValueError: for such an option; the message lists those there are.
+    """
+    parameters = inspect.signature(sampler.function).parameters.values()
+    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"seed", "callback"}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = sorted(set(options) - known)
+    if unknown and not takes_any:
+        raise ValueError(
+            f"Expected arguments of `generate`, or options of the sampler: {sorted(known) or 'none'}. "
+            f"Received: {unknown}"
+        )
+    return options
+
+
+def choose_sigmas(
+    task: "GenerativeTask", sampler: NamedSampler, sigmas: Grid | None, num_steps: int | None
+) -> Array:
+    """The noise levels to visit.
+
+    Raises:
+        ValueError: for levels that do not fall, or given together with a number of steps.
+    """
+    if sigmas is None or isinstance(sigmas, str) or callable(sigmas):
+        grid = sampler.grid if sigmas is None else get_grid(sigmas)
+        return grid(task.schedule, _DEFAULT_NUM_STEPS if num_steps is None else num_steps)
+    levels = np.asarray(sigmas, dtype=np.float64)
+    if num_steps is not None:
+        raise ValueError(
+            "Expected either `num_steps` or a list of `sigmas`, which has as many steps as it has. "
+            f"Received: num_steps={num_steps} and {levels.size} sigmas"
+        )
+    if levels.ndim != 1 or len(levels) < 2 or not np.all(np.diff(levels) < 0) or levels[-1] < 0:
+        raise ValueError(
+            f"Expected `sigmas` as at least two falling noise levels, to 0 or above. Received: {sigmas}"
+        )
+    return levels
+
+
+def _refuse_noise(shape: Sequence[int]) -> Tensor:
+    raise ValueError(
+        "Expected a sampler without noise, such as 'euler', 'heun' or 'dpmpp_2m', for flow matching. "
+        "Received: one that adds noise"
+    )

@@ -19,29 +19,28 @@ from keras import ops
 from keras_ldm.backend import in_batch_parts
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import (
-    NoiseSchedule,
+    Schedule,
     get_parameterization,
     get_timestep_function,
     get_weighting,
     scaled_linear_schedule,
 )
 from keras_ldm.diffusion.weighting import Weighting
-from keras_ldm.images import check_images, image_sides, to_floats, to_uint8
+from keras_ldm.images import check_images, image_sides, to_floats
 from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.ema import ExponentialMovingAverage
-from keras_ldm.tasks.generation import Generation
+from keras_ldm.tasks.generative_task import GenerativeTask
 from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.latent_space import LatentSpace
-from keras_ldm.tasks.prediction import predict_epsilon
-from keras_ldm.tasks.task import Task
-from keras_ldm.types import Array, Batch, Conditions, Config, SamplerFn, StepCallback, Tensor
+from keras_ldm.types import Array, Batch, Conditions, Config, Tensor
 
 _LATENT_BATCHES = 16
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class LatentDiffusion(Task):
+class LatentDiffusion(GenerativeTask):
     """Trains a U-Net to denoise latents under any conditions, and draws images with it.
 
     Data are dictionaries with the key "image" (uint8, or floats in [-1, 1]) and one key for each
@@ -52,8 +51,8 @@ class LatentDiffusion(Task):
         autoencoder: the first stage; it is frozen (`trainable = False`).
         unet: the network to train.
         conditioner: makes the U-Net's conditions; None for an unconditional model.
-        schedule: noise schedule; by default Stable Diffusion's.
-        parameterization: what the U-Net predicts: "epsilon", "x0" or "v".
+        schedule: noise schedule; by default Stable Diffusion's. `FlowSchedule` is for flow matching.
+        parameterization: what the U-Net predicts: "epsilon", "x0", "v" or "flow".
         weighting: how much each noise level counts: "simple", "min_snr", or a weighting object.
         timesteps: how they are drawn in training: "uniform" or "stratified".
         loss: "l2" or "l1".
@@ -76,7 +75,7 @@ class LatentDiffusion(Task):
         unet: UNet,
         conditioner: Conditioner | None = None,
         *,
-        schedule: NoiseSchedule | None = None,
+        schedule: Schedule | None = None,
         parameterization: str = "epsilon",
         weighting: str | Weighting = "simple",
         timesteps: str = "uniform",
@@ -116,14 +115,10 @@ class LatentDiffusion(Task):
         if ema_decay is not None:
             self.ema = ExponentialMovingAverage(averaged, ema_decay, name="ema")
         self.inference = InferenceNetworks(unet, conditioner, self.ema)
+        self.denoising = DenoisingPrograms(self.inference, self.schedule, self.parameterization)
         self.built = True
 
     # === Inputs ===
-
-    @property
-    def image_factor(self) -> int:
-        """What the sides of images must divide by."""
-        return self.autoencoder.downsampling_factor * int(2 ** (len(self.unet.channels) - 1))
 
     def preprocess(self, batch: Batch) -> dict[str, Array]:
         """Checks images (or moments) and turns conditions into arrays."""
@@ -161,27 +156,6 @@ class LatentDiffusion(Task):
                 b["moments"] if "moments" in b else self.encode_moments(b["image"])
                 for b in dataset.examples(_LATENT_BATCHES)
             )
-
-    # === Latents ===
-
-    def encode_moments(self, images: Array) -> Array:
-        """Encodes images once and for all, for the key "moments" in training.
-
-        Args:
-            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
-
-        Returns:
-            Mean and log-variance of their latents, float32 `(N, h, w, 2 * latent_channels)`.
-        """
-        return self.latent_space.moments(images)
-
-    def encode_images(self, images: Array) -> Array:
-        """Latents of images at unit scale (the mode): what the U-Net sees without noise."""
-        return self.latent_space.encode(images)
-
-    def decode_latents(self, latents: Tensor) -> Array:
-        """Images from latents at unit scale, as floats about in [-1, 1]."""
-        return self.latent_space.decode(latents)
 
     # === Training ===
 
@@ -277,94 +251,6 @@ class LatentDiffusion(Task):
             self.ema.finish(self._accumulation_steps)
         else:
             self.ema.restart()
-
-    # === Generation ===
-
-    def predict_epsilon(
-        self, latents: Array, timesteps: Array, conditions: Batch | None = None
-    ) -> Array:
-        """Predicts the noise in latents, with the averaged weights.
-
-        Args:
-            latents: `√ᾱ_t·z + √(1-ᾱ_t)·noise` of normalized latents z, `(N, h, w, c)`.
-            timesteps: integers, `(N,)`.
-            conditions: raw conditions by name, as `generate` takes them.
-
-        Returns:
-            float32, shaped like the latents.
-
-        Raises:
-            ValueError: for arguments of other shapes, kinds or ranges.
-        """
-        self.finish_average()
-        return predict_epsilon(self, latents, timesteps, conditions)
-
-    def generate(
-        self,
-        conditions: Batch | None = None,
-        *,
-        negative_conditions: Batch | None = None,
-        num_images: int | None = None,
-        num_steps: int = 50,
-        guidance_scale: float | None = None,
-        sampler: str | SamplerFn = "ddim",
-        seed: int | Sequence[int] | None = None,
-        initial_latents: Array | None = None,
-        image_size: int | Sequence[int] | None = None,
-        output: Literal["images", "latents"] = "images",
-        callback: StepCallback | None = None,
-        batch_size: int = 16,
-        progress: bool = True,
-        **sampler_options: Any,
-    ) -> Array:
-        """Draws images.
-
-        Args:
-            conditions: raw conditions by name, one entry for each image.
-            negative_conditions: what guidance leads away from, for all or each; by default nothing.
-            num_images: how many to draw, for an unconditional model.
-            num_steps: steps of the sampler, up to the schedule's timesteps. The original's uniform
-                grid takes a few more where it does not divide them.
-            guidance_scale: 1 follows the conditions as trained, more exaggerates them; by default 5
-                where the model can be guided.
-            sampler: "ddim", "ddpm", "plms", or a function of the sampler protocol.
-            seed: of the noise: an int, one int for each image, or None. An image depends on its
-                seed and its place alone, not on the batch or the backend.
-            initial_latents: noise to start from, of unit variance, `(N, h, w, c)`.
-            image_size: height and width, or one side; by default that of the maps among the
-                conditions, or of training.
-            output: "images", or "latents" (normalized).
-            callback: called with a `SamplerStep` after each step of each batch.
-            batch_size: images drawn at a time.
-            progress: whether to show a progress bar.
-            **sampler_options: for the sampler, such as `eta` for DDIM.
-
-        Returns:
-            uint8 images `(N, height, width, channels)`, or float32 latents.
-
-        Raises:
-            ValueError: for an argument that makes no sense; the message says what was expected.
-        """
-        self.finish_average()
-        generation = Generation(
-            self,
-            conditions,
-            negative_conditions=negative_conditions,
-            num_images=num_images,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            seed=seed,
-            initial_latents=initial_latents,
-            image_size=image_sides(image_size),
-            sampler_options=sampler_options,
-        )
-        if output not in ("images", "latents"):
-            raise ValueError(f"Expected `output` to be 'images' or 'latents'. Received: {output!r}")
-        results = []
-        for latents in generation.run(batch_size, callback, progress):
-            results.append(to_uint8(self.decode_latents(latents)) if output == "images" else latents)
-        return np.concatenate(results)
 
     # === Config ===
 

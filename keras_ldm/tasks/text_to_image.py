@@ -78,8 +78,8 @@ class TextToImage(LatentDiffusion):
         Args:
             prompts: one or several strings (or token ids, `(N, length)`).
             negative_prompts: what to lead away from: one for all, or one for each prompt.
-            **kwargs: see `LatentDiffusion.generate`: num_steps, guidance_scale, sampler, seed,
-                initial_latents, image_size, output, callback, batch_size, progress.
+            **kwargs: see `GenerativeTask.generate`: num_steps, guidance_scale, sampler, sigmas, seed,
+                image, strength, mask, callback, ...
 
         Returns:
             uint8 images `(N, height, width, channels)`; N is 1 for a single string.
@@ -102,6 +102,44 @@ class TextToImage(LatentDiffusion):
             else {"caption": to_numpy(negative_prompts)},
             **kwargs,
         )
+
+    def interpolate(  # type: ignore[override]
+        self, prompt: str, end_prompt: str | None = None, **kwargs: Any
+    ) -> Array:
+        """Draws images on the way from one prompt to another, from one seed to another, or both.
+
+        Args:
+            prompt: of the first image.
+            end_prompt: of the last image; by default the same.
+            **kwargs: see `GenerativeTask.interpolate`: num_images, seeds; and `generate`.
+
+        Returns:
+            uint8 images `(num_images, height, width, channels)`.
+
+        Raises:
+            ValueError: for prompts that are not strings, or an argument that makes no sense.
+        """
+        start, end = (
+            {"caption": to_numpy([p])} for p in (prompt, prompt if end_prompt is None else end_prompt)
+        )
+        return super().interpolate(start, end, **kwargs)
+
+    def invert(  # type: ignore[override]
+        self, images: Array, prompts: str | Sequence[str] | Array, **kwargs: Any
+    ) -> Array:
+        """The noise that DDIM draws given images of; see `GenerativeTask.invert`.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            prompts: what they show: one for all, or one for each.
+            **kwargs: num_steps, sigmas, guidance_scale, batch_size, progress.
+
+        Returns:
+            float32 noise `(N, h, w, c)`, for `initial_latents`.
+        """
+        if isinstance(prompts, str):
+            prompts = [prompts] * len(images)
+        return super().invert(images, {"caption": to_numpy(prompts)}, **kwargs)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

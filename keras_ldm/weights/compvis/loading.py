@@ -80,7 +80,7 @@ def load(
             decay = _number(tensors, "model_ema.decay", EMA_DECAY) if ema else None
             with no_random_values():
                 model = make_task(options, scale, decay)
-            _check_schedule(model.schedule, tensors, source)
+            _check_schedule(_noise_schedule(model), tensors, source)
             table = task_names(model)
             averages = average_names(model) if has_averages else NameTable()
             others = {name for name in tensors if _is_optional(name, averages)}
@@ -179,6 +179,7 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
     if suffix not in writers:
         raise ValueError(f"Expected a path ending in {sorted(writers)}. Received: {os.fspath(path)!r}")
     if isinstance(model, LatentDiffusion):
+        _noise_schedule(model)
         table = task_names(model)
         conditioner = [] if model.conditioner is None else [model.conditioner]
         table.check_whole(model.unet, model.autoencoder, *conditioner)
@@ -195,8 +196,17 @@ def save(model: Autoencoder | LatentDiffusion, path: str | os.PathLike[str]) -> 
     writers[suffix](path, tensors)
 
 
+def _noise_schedule(task: LatentDiffusion) -> NoiseSchedule:
+    if not isinstance(task.schedule, NoiseSchedule):
+        raise ValueError(
+            "Expected a variance-preserving schedule, the only kind that the original code has. "
+            f"Received: {type(task.schedule).__name__}"
+        )
+    return task.schedule
+
+
 def _task_tensors(task: LatentDiffusion, table: NameTable) -> Iterator[tuple[str, Array]]:
-    yield from _schedule_buffers(task.schedule).items()
+    yield from _schedule_buffers(_noise_schedule(task)).items()
     yield "scale_factor", np.asarray(_scale_factor(task), np.float32)
     yield from table.write_from()
     yield from _first_stage_twins(task).write_from()

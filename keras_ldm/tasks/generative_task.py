@@ -1,0 +1,309 @@
+"""What a task can do with a trained network: draw, interpolate, invert."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from keras_ldm.conditioning import Conditioner
+from keras_ldm.diffusion import Schedule
+from keras_ldm.images import image_sides, to_uint8
+from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.samplers import ImageNoise, image_seeds, slerp
+from keras_ldm.tasks.blending import BlendedConditions
+from keras_ldm.tasks.denoising import DenoisingPrograms
+from keras_ldm.tasks.generation import Generation, Grid
+from keras_ldm.tasks.guidance import GuidanceArguments
+from keras_ldm.tasks.inference import InferenceNetworks
+from keras_ldm.tasks.inversion import invert
+from keras_ldm.tasks.latent_space import LatentSpace
+from keras_ldm.tasks.prediction import predict_epsilon
+from keras_ldm.tasks.task import Task
+from keras_ldm.types import Array, Batch, SamplerFn, StepCallback, Tensor
+
+
+class GenerativeTask(Task):
+    """A task with a first stage and a network that denoises its latents.
+
+    A subclass makes the attributes, and trains.
+
+    Attributes:
+        autoencoder: the first stage.
+        unet: the denoising network.
+        conditioner: makes its conditions, or None.
+        schedule: noise schedule.
+        parameterization: what the network predicts.
+        latent_space: the scale of the latents.
+        inference: the networks with the averaged weights.
+        denoising: the compiled programs made of them.
+        image_size: height and width of images to draw, or None.
+    """
+
+    autoencoder: Autoencoder
+    unet: UNet
+    conditioner: Conditioner | None
+    schedule: Schedule
+    parameterization: str
+    latent_space: LatentSpace
+    inference: InferenceNetworks
+    denoising: DenoisingPrograms
+    image_size: tuple[int, int] | None
+
+    @abstractmethod
+    def finish_average(self) -> None:
+        """Brings the averaged weights up to date."""
+
+    @property
+    def image_factor(self) -> int:
+        """What the sides of images must divide by."""
+        return self.autoencoder.downsampling_factor * int(2 ** (len(self.unet.channels) - 1))
+
+    # === Latents ===
+
+    def encode_moments(self, images: Array) -> Array:
+        """Encodes images once and for all, for the key "moments" in training.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+
+        Returns:
+            Mean and log-variance of their latents, float32 `(N, h, w, 2 * latent_channels)`.
+        """
+        return self.latent_space.moments(images)
+
+    def encode_images(self, images: Array) -> Array:
+        """Latents of images at unit scale (the mode): what the U-Net sees without noise."""
+        return self.latent_space.encode(images)
+
+    def decode_latents(self, latents: Tensor) -> Array:
+        """Images from latents at unit scale, as floats about in [-1, 1]."""
+        return self.latent_space.decode(latents)
+
+    # === Drawing ===
+
+    def predict_epsilon(
+        self, latents: Array, timesteps: Array, conditions: Batch | None = None
+    ) -> Array:
+        """Predicts the noise in latents, with the averaged weights.
+
+        Args:
+            latents: `√ᾱ_t·z + √(1-ᾱ_t)·noise` of normalized latents z, `(N, h, w, c)`.
+            timesteps: integers, `(N,)`.
+            conditions: raw conditions by name, as `generate` takes them.
+
+        Returns:
+            float32, shaped like the latents.
+
+        Raises:
+            ValueError: for arguments of other shapes, kinds or ranges.
+        """
+        self.finish_average()
+        return predict_epsilon(self, latents, timesteps, conditions)
+
+    def generate(
+        self,
+        conditions: Batch | BlendedConditions | None = None,
+        *,
+        negative_conditions: Batch | None = None,
+        num_images: int | None = None,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
+        sampler: str | SamplerFn | None = None,
+        sigmas: Grid | None = None,
+        seed: int | Sequence[int] | None = None,
+        initial_latents: Array | None = None,
+        image: Array | None = None,
+        strength: float | None = None,
+        mask: Array | None = None,
+        image_size: int | Sequence[int] | None = None,
+        output: Literal["images", "latents"] = "images",
+        callback: StepCallback | None = None,
+        batch_size: int = 16,
+        progress: bool = True,
+        compile_loop: bool = False,
+        **sampler_options: Any,
+    ) -> Array:
+        """Draws images.
+
+        The network is compiled once; other numbers of steps, samplers, noise levels and guidance scales
+        need no new compilation.
+
+        Args:
+            conditions: raw conditions by name, one entry for each image, or `BlendedConditions`.
+            negative_conditions: what guidance leads away from, for all or each; by default nothing.
+            num_images: how many to draw, for an unconditional model.
+            num_steps: steps of the sampler, by default 50. The original's uniform grid takes a few more
+                where it does not divide the schedule's timesteps.
+            guidance_scale: 1 follows the conditions as trained, more exaggerates them; by default 5
+                where the model can be guided.
+            guidance_rescale: from 0 to 1, how far guided outputs are brought back to the deviation of
+                those without guidance.
+            guidance_interval: noise levels (low, high] at which to guide; by default all.
+            sampler: a name that `samplers.get_sampler` knows, or a function of the sampler protocol; by
+                default "ddim", and "euler" for flow matching.
+            sigmas: noise levels to visit: a grid by name ("karras", "trailing", ...), a function
+                `(schedule, num_steps) -> sigmas`, or falling numbers; by default the sampler's own.
+            seed: of the noise: an int, one int for each image, or None. An image depends on its
+                seed and its place alone, not on the batch or the backend.
+            initial_latents: noise to start from, of unit variance, `(N, h, w, c)`.
+            image: to start from, one for all or each: uint8, or floats in [-1, 1].
+            strength: how far back towards noise `image` is taken: 0 leaves it, 1 all the way; by default
+                0.8, and 1 with a mask.
+            mask: where to fill `image`, True, and where its pixels stay: booleans, `(N, height, width)`.
+            image_size: height and width, or one side; by default that of the image, of maps among the
+                conditions, or of training.
+            output: "images", or "latents" (normalized).
+            callback: called with a `SamplerStep` after each step of each batch.
+            batch_size: images drawn at a time.
+            progress: whether to show a progress bar.
+            compile_loop: run all steps as one XLA program, on TensorFlow and JAX; another number of
+                steps compiles anew.
+            **sampler_options: for the sampler, such as `eta` for DDIM.
+
+        Returns:
+            uint8 images `(N, height, width, channels)`, or float32 latents.
+
+        Raises:
+            ValueError: for an argument that makes no sense; the message says what was expected.
+        """
+        self.finish_average()
+        generation = Generation(
+            self,
+            conditions,
+            GuidanceArguments(guidance_scale, guidance_rescale, guidance_interval, negative_conditions),
+            num_images=num_images,
+            num_steps=num_steps,
+            sampler=sampler,
+            sigmas=sigmas,
+            seed=seed,
+            initial_latents=initial_latents,
+            image=image,
+            strength=strength,
+            mask=mask,
+            image_size=image_sides(image_size),
+            compile_loop=compile_loop,
+            sampler_options=sampler_options,
+        )
+        return self._draw(generation, output, callback, batch_size, progress)
+
+    def interpolate(
+        self,
+        conditions: Batch | None = None,
+        end_conditions: Batch | None = None,
+        *,
+        num_images: int = 8,
+        seeds: tuple[int, int] = (0, 1),
+        **kwargs: Any,
+    ) -> Array:
+        """Draws images on the way from one seed to another, from conditions to others, or both.
+
+        Noise is interpolated along an arc, and so are the vectors that the conditions are embedded as.
+
+        Args:
+            conditions: raw conditions by name, of the first image, one entry each.
+            end_conditions: those of the last image; by default the same.
+            num_images: how many, with both ends.
+            seeds: of the first and the last image; the same one twice keeps the noise.
+            **kwargs: see `generate`: num_steps, guidance_scale, sampler, image_size, output, ...
+
+        Returns:
+            As `generate`: the first image is that of `seed=[seeds[0]]`, the last of `seed=[seeds[1]]`.
+
+        Raises:
+            ValueError: for fewer than two images, seeds that are not two, or more than one entry.
+        """
+        if num_images < 2 or len(seeds) != 2:
+            raise ValueError(
+                "Expected `num_images` >= 2 and two `seeds`. "
+                f"Received: num_images={num_images}, seeds={seeds}"
+            )
+        weights = np.linspace(0, 1, num_images, dtype=np.float32)
+        sides = image_sides(kwargs.get("image_size")) or self.image_size
+        if sides is None:
+            raise ValueError("Expected `image_size`, since the model names none. Received: None")
+        factor = self.autoencoder.downsampling_factor
+        shape = (1, sides[0] // factor, sides[1] // factor, self.autoencoder.latent_channels)
+        ends = [ImageNoise(image_seeds([seed], 1))(shape) for seed in seeds]
+        start, end = (ops.repeat(noise, num_images, axis=0) for noise in ends)
+        noise = ops.convert_to_numpy(slerp(start, end, weights, num_axes=3))
+        blend = None
+        if conditions is not None:
+            last = conditions if end_conditions is None else end_conditions
+            blend = BlendedConditions(conditions, last, weights)
+        return GenerativeTask.generate(self, blend, initial_latents=noise, **kwargs)
+
+    def invert(
+        self,
+        images: Array,
+        conditions: Batch | None = None,
+        *,
+        num_steps: int | None = None,
+        sigmas: Grid | None = None,
+        guidance_scale: float = 1.0,
+        negative_conditions: Batch | None = None,
+        batch_size: int = 16,
+        progress: bool = True,
+    ) -> Array:
+        """The noise that DDIM draws given images of, approximately.
+
+        With the same steps, `generate(conditions, initial_latents=noise, sampler="ddim",
+        guidance_scale=1)` gives the images back, the closer the more steps; other conditions edit them.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            conditions: what the images show, as `generate` takes them.
+            num_steps: steps of DDIM, by default 50.
+            sigmas: noise levels to visit; see `generate`.
+            guidance_scale: on the way back; guidance makes it less exact.
+            negative_conditions: what guidance leads away from.
+            batch_size: images at a time.
+            progress: whether to show a progress bar.
+
+        Returns:
+            float32 noise of about unit variance, `(N, h, w, c)`, for `initial_latents`.
+
+        Raises:
+            ValueError: for images or conditions that the model does not take.
+        """
+        self.finish_average()
+        shape = np.shape(images)
+        generation = Generation(
+            self,
+            conditions,
+            GuidanceArguments(guidance_scale, 0.0, None, negative_conditions),
+            num_images=shape[0] if len(shape) == 4 else None,
+            num_steps=num_steps,
+            sampler="ddim",
+            sigmas=sigmas,
+            seed=0,
+            initial_latents=None,
+            image=images,
+            strength=1.0,
+            mask=None,
+            image_size=None,
+            compile_loop=False,
+            sampler_options={},
+        )
+        return invert(self, images, generation, batch_size, progress)
+
+    @staticmethod
+    def _draw(
+        generation: Generation,
+        output: str,
+        callback: StepCallback | None,
+        batch_size: int,
+        progress: bool,
+    ) -> Array:
+        if output not in ("images", "latents"):
+            raise ValueError(f"Expected `output` to be 'images' or 'latents'. Received: {output!r}")
+        results = []
+        for rows, latents in generation.run(batch_size, callback, progress):
+            if output == "images":
+                images = to_uint8(generation.task.decode_latents(latents))
+                latents = generation.start.keep_pixels(images, rows)
+            results.append(latents)
+        return np.concatenate(results)
