@@ -49,15 +49,6 @@ COMBINATIONS = [
 SCALES = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0]
 
 
-def interpolate(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
-    """Points on the arc between two noises, which keep their length (slerp)."""
-    cosine = np.sum(first * second) / np.linalg.norm(first) / np.linalg.norm(second)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    places = np.linspace(0, 1, count)[:, None, None, None]
-    points = np.sin((1 - places) * angle) * first + np.sin(places * angle) * second
-    return (points / np.sin(angle)).astype(np.float32)
-
-
 def main() -> None:
     """Draws."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -84,11 +75,7 @@ def main() -> None:
     rows = [task.generate([p] * 8, seed=seeds, **steps) for p in ("dog", "house", "blue bird")]
     grid(rows, [f"seed {seed}" for seed in seeds]).save(output / "seeds.png")
 
-    noise = np.random.default_rng(3).standard_normal((2, 8, 8, task.autoencoder.latent_channels))
-    rows = [
-        task.generate([prompt] * 8, initial_latents=interpolate(*noise, 8), **steps)
-        for prompt in ("cat", "flower")
-    ]
+    rows = [task.interpolate(p, num_images=8, seeds=(0, 1), **steps) for p in ("cat", "flower")]
     grid(rows).save(output / "interpolation.png")
     for path in sorted(output.glob("*.png")):
         print(path)

@@ -1,0 +1,42 @@
+"""The example that compares samplers, on fewer of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_samplers_are_drawn_and_compared(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import samplers
+
+    monkeypatch.setattr(samplers, "SAMPLERS", ("ddim", "heun"))
+    monkeypatch.setattr(samplers, "STEPS", (1, 2))
+    monkeypatch.setattr(samplers, "TABLE_STEPS", (3,))
+    monkeypatch.setattr(sys, "argv", ["samplers.py", "--output", str(tmp_path), "--captions", "4"])
+    samplers.main()
+    assert Image.open(tmp_path / "samplers.png").size == (130 + 2 * 128, 20 + 2 * 128)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (tmp_path / "table.md").read_text("utf-8").splitlines()[2:]
+    ]
+    # DDIM's own grid takes four steps for three: 1000 // 3 goes four times into 1,000.
+    assert [row[:3] for row in rows] == [["`ddim`", "3", "4"], ["`heun`", "3", "5"]]
+    assert all(0 <= float(row[3]) <= 1 and 5 < float(row[4]) < 40 for row in rows)
+
+
+def test_every_sampler_is_compared(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import samplers
+
+    from keras_ldm.samplers import get_sampler
+
+    for name in samplers.SAMPLERS:
+        get_sampler(name)
+    with pytest.raises(ValueError) as error:
+        get_sampler("?")
+    assert all(f"'{name}'" in str(error.value) for name in samplers.SAMPLERS)
+    assert str(error.value).count("'") == 2 * (len(samplers.SAMPLERS) + 1)
