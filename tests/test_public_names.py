@@ -89,6 +89,7 @@ NAMES = {
         leading_sigmas
         linspace_sigmas
         lms
+        noise_function
         plms
         slerp
         solve

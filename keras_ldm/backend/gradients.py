@@ -33,4 +33,7 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(function(x).sum(), x)[0]
+        value = function(x).sum()
+        if not value.requires_grad:
+            return torch.zeros_like(x)
+        return torch.autograd.grad(value, x, materialize_grads=True)[0]

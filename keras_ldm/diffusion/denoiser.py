@@ -19,6 +19,19 @@ from keras_ldm.diffusion.schedules import Schedule
 from keras_ldm.types import Tensor
 
 
+def check_prediction(schedule: Schedule, parameterization: str) -> None:
+    """Refuses what a network cannot be asked for at each level of a schedule.
+
+    Raises:
+        ValueError: for "epsilon" with a schedule that ends in noise alone, which says nothing of images.
+    """
+    if parameterization == "epsilon" and schedule.signal_rates[-1] <= 0:
+        raise ValueError(
+            'Expected the parameterization "flow", "v" or "x0" for a schedule that ends in noise alone, '
+            f'such as flow matching. Received: "epsilon" with {type(schedule).__name__}'
+        )
+
+
 class Denoiser:
     """A denoise function made of a network.
 
@@ -27,6 +40,9 @@ class Denoiser:
             float32 `(batch,)`, all equal.
         schedule: gives the timestep of a noise level.
         parameterization: what the network predicts: "epsilon", "x0", "v" or "flow".
+
+    Raises:
+        ValueError: for a parameterization that is unknown, or not for that schedule.
 
     Example:
 
@@ -42,6 +58,7 @@ class Denoiser:
         schedule: Schedule,
         parameterization: str = "epsilon",
     ) -> None:
+        check_prediction(schedule, parameterization)
         self.network = network
         self.schedule = schedule
         self.parameterization = get_parameterization(parameterization)

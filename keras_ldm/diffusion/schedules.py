@@ -225,8 +225,9 @@ def cosine_schedule(
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     r"""The schedule shifted and scaled so that nothing is left of the image at the last timestep.
 
-    √ᾱ is moved to end at 0 and stretched to begin where it did. The last ᾱ is 2⁻²⁴ in place of 0, where
-    σ would be infinite; train with "v" or "x0", since the noise alone says nothing there.
+    √ᾱ is moved to end at 0 and stretched to begin where it did. The last ᾱ is 2⁻²⁴ (or half of the
+    one before) in place of 0, where σ would be infinite; train with "v" or "x0", since noise alone says
+    nothing of the image.
 
     Reference: Lin et al. 2023, https://arxiv.org/abs/2305.08891, algorithm 1.
 
@@ -237,7 +238,7 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
         raise ValueError(f"Expected at least 2 timesteps. Received: {schedule.num_timesteps}")
     rates = schedule.signal_rates
     rates = (rates - rates[-1]) * rates[0] / (rates[0] - rates[-1])
-    products = np.append(rates[:-1] ** 2, _ZERO_SNR)
+    products = np.append(rates[:-1] ** 2, min(_ZERO_SNR, rates[-2] ** 2 / 2))
     betas = 1 - products / np.append(1.0, products[:-1])
     return NoiseSchedule(betas, ("zero_terminal_snr", {"schedule": schedule.get_config()}))
 

@@ -26,6 +26,7 @@ from keras_ldm.samplers.lcm import lcm as lcm
 from keras_ldm.samplers.lms import lms as lms
 from keras_ldm.samplers.noise import ImageNoise as ImageNoise
 from keras_ldm.samplers.noise import image_seeds as image_seeds
+from keras_ldm.samplers.noise import noise_function as noise_function
 from keras_ldm.samplers.plms import plms as plms
 from keras_ldm.samplers.registry import NamedSampler as NamedSampler
 from keras_ldm.samplers.registry import get_sampler as get_sampler

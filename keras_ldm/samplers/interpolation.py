@@ -32,12 +32,14 @@ def slerp(start: Tensor, end: Tensor, weights: Tensor, num_axes: int = 1) -> Ten
     start, end = ops.convert_to_tensor(start), ops.convert_to_tensor(end)
     if tuple(start.shape) != tuple(end.shape):
         raise ValueError(f"Expected two tensors of one shape. Received: {start.shape} and {end.shape}")
+    dtype = start.dtype
+    start, end = ops.cast(start, "float32"), ops.cast(end, "float32")
     axes = tuple(range(-num_axes, 0))
 
     def length(x: Tensor) -> Tensor:
         return ops.sqrt(ops.sum(x * x, axis=axes, keepdims=True))
 
-    weights = ops.cast(ops.convert_to_tensor(weights), start.dtype)
+    weights = ops.cast(ops.convert_to_tensor(weights), "float32")
     weights = ops.reshape(weights, (*weights.shape, *[1] * num_axes))
     lengths = ops.maximum(length(start) * length(end), 1e-20)
     cosine = ops.sum(start * end, axis=axes, keepdims=True) / lengths
@@ -45,4 +47,4 @@ def slerp(start: Tensor, end: Tensor, weights: Tensor, num_axes: int = 1) -> Ten
     angle = ops.arccos(ops.where(parallel, 0.0, cosine))
     first = ops.where(parallel, 1 - weights, ops.sin((1 - weights) * angle) / ops.sin(angle))
     second = ops.where(parallel, weights, ops.sin(weights * angle) / ops.sin(angle))
-    return first * start + second * end
+    return ops.cast(first * start + second * end, dtype)

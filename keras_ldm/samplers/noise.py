@@ -25,6 +25,10 @@ def image_seeds(seed: int | Sequence[int] | None, num_images: int, offset: int =
     if isinstance(seed, (int, np.integer)):
         seeds = [(int(seed), offset + i) for i in range(num_images)]
     else:
+        if not isinstance(seed, (Sequence, np.ndarray)) or not all(
+            isinstance(s, (int, np.integer)) for s in seed
+        ):
+            raise ValueError(f"Expected `seed` as an int, one int an image, or None. Received: {seed!r}")
         if len(seed) != num_images:
             raise ValueError(
                 f"Expected one seed for each of the {num_images} images. Received: {len(seed)}"
@@ -32,6 +36,8 @@ def image_seeds(seed: int | Sequence[int] | None, num_images: int, offset: int =
         seeds = [(int(s), 0) for s in seed]
     if min((s for s, _ in seeds), default=0) < 0:
         raise ValueError(f"Expected seeds >= 0. Received: {seed}")
+    if max((s for s, _ in seeds), default=0) >= 2**64:
+        raise ValueError(f"Expected seeds below 2**64. Received: {seed}")
     return [np.array(s, dtype=np.uint64) for s in seeds]
 
 
@@ -54,7 +60,15 @@ class ImageNoise:
 
 
 def noise_function(seed: SamplerSeed, num_images: int) -> NoiseFn:
-    """What a sampler draws its noise from: a given function, or `ImageNoise` from a seed."""
+    """What a sampler draws its noise from, whatever it was given.
+
+    Args:
+        seed: a function of the shape, which is returned, or a seed as `image_seeds` takes it.
+        num_images: how many images there are.
+
+    Returns:
+        `(shape) -> noise`, another at each call.
+    """
     if callable(seed):
         return seed
     return ImageNoise(image_seeds(seed, num_images))

@@ -1,6 +1,8 @@
 """Samplers by name, each with the noise levels it visits unless told otherwise, and its start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from keras_ldm.samplers.ddim import ddim
 from keras_ldm.samplers.ddpm import ddpm
@@ -63,20 +65,25 @@ _SAMPLERS = {
     "dpmpp_2m_sde": NamedSampler(dpmpp_2m_sde, karras_sigmas, False),
     "dpmpp_3m_sde": NamedSampler(dpmpp_3m_sde, exponential_sigmas, False),
 }
-_BY_FUNCTION = {named.function: named for named in _SAMPLERS.values()}
 
 
 def get_sampler(identifier: str | SamplerFn) -> NamedSampler:
     """A sampler by name, or by function.
 
-    A function of one's own gets evenly spread timesteps and starts from noise alone.
+    A function of one's own gets evenly spread timesteps and starts from noise alone; a
+    `functools.partial` of one of these keeps its levels and its start.
 
     Raises:
         ValueError: if there is none of that name; the message lists those there are.
     """
     if callable(identifier):
-        own = NamedSampler(identifier, linspace_sigmas, False)
-        return _BY_FUNCTION.get(identifier, own)
-    if identifier not in _SAMPLERS:
+        function: Any = identifier
+        while isinstance(function, partial):
+            function = function.func
+        for named in _SAMPLERS.values():
+            if named.function is function:
+                return replace(named, function=identifier)
+        return NamedSampler(identifier, linspace_sigmas, False)
+    if not isinstance(identifier, str) or identifier not in _SAMPLERS:
         raise ValueError(f"Expected a sampler among {sorted(_SAMPLERS)}. Received: {identifier!r}")
     return _SAMPLERS[identifier]

@@ -95,7 +95,7 @@ def solve(
             known = [*slots, denoised]
             slots = [_weighted_sum(weights, known) for weights in stage.slots]
             if stage.noise > 0:
-                slots[0] = slots[0] + stage.noise * draw(x.shape)
+                slots[0] = slots[0] + stage.noise * ops.cast(draw(x.shape), x.dtype)
         if callback is not None:
             callback(SamplerStep(i, len(steps), stages[0].sigma, slots[0], first_estimate))
     return slots[0]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -26,6 +27,15 @@ class BlendedConditions:
     end: Batch
     weights: Sequence[float] | Array
 
+    def __post_init__(self) -> None:
+        """Checks the weights.
+
+        Raises:
+            ValueError: if they are not a list of finite numbers.
+        """
+        if np.ndim(self.weights) != 1 or not np.all(np.isfinite(self.weights)):
+            raise ValueError(f"Expected `weights` as finite numbers. Received: {self.weights}")
+
     def repeated(self, conditions: Mapping[str, Array]) -> dict[str, Array]:
         """Preprocessed conditions of one of the ends, once for each image.
 
@@ -44,6 +54,11 @@ class BlendedConditions:
         """What the U-Net takes for some of the images, from what it takes at both ends."""
         blended = {}
         for name, value in start.items():
+            if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
+                raise ValueError(
+                    "Expected conditions that are embedded as vectors, to go from one to another. "
+                    f"Received: {name!r} as numbers of classes"
+                )
             weights = np.asarray(self.weights, np.float32)[rows]
             # One weight for each vector: all axes but the last one.
             weights = ops.convert_to_tensor(weights.reshape(-1, *[1] * (len(value.shape) - 2)))

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ldm.backend import compile_function, in_batch_parts
 from keras_ldm.diffusion import Denoiser, classifier_free_guidance, mask_blending
+from keras_ldm.diffusion.denoiser import check_prediction
 from keras_ldm.diffusion.schedules import Schedule
 from keras_ldm.samplers.stages import Steps
 from keras_ldm.tasks.inference import InferenceNetworks
@@ -31,6 +32,7 @@ class DenoisingPrograms:
     """
 
     def __init__(self, inference: InferenceNetworks, schedule: Schedule, parameterization: str) -> None:
+        check_prediction(schedule, parameterization)
         self.inference = inference
         self.schedule = schedule
         self.parameterization = parameterization

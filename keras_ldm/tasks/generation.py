@@ -69,7 +69,7 @@ class Generation:
             require_compilable_loop()
         self.task = task
         self.compile_loop = compile_loop
-        self.sampler = get_sampler(sampler or default_sampler(task))
+        self.sampler = get_sampler(default_sampler(task) if sampler is None else sampler)
         self.sampler_options = check_options(self.sampler, sampler_options)
         levels = choose_sigmas(task, self.sampler, sigmas, num_steps)
         self.start = StartingPoint(
@@ -164,8 +164,7 @@ class Generation:
             callback: called after each step.
             progress: whether to show a progress bar.
         """
-        if batch_size < 1:
-            raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size}")
+        check_batch_size(batch_size)
         if callback is not None and self.compile_loop:
             raise ValueError(
                 "Expected no `callback` with compile_loop=True, where all steps are one program. "
@@ -219,6 +218,16 @@ def embed(
     return embedded
 
 
+def check_batch_size(batch_size: Any) -> None:
+    """Refuses what is not a number of images.
+
+    Raises:
+        ValueError: if it is not an integer >= 1.
+    """
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size}")
+
+
 def default_sampler(task: "GenerativeTask") -> str:
     """The original's, or for flow matching its own."""
     return "euler" if isinstance(task.schedule, FlowSchedule) else "ddim"
@@ -231,7 +240,9 @@ def check_options(sampler: NamedSampler, options: Mapping[str, Any]) -> Mapping[
         ValueError: for such an option; the message lists those there are.
     """
     parameters = inspect.signature(sampler.function).parameters.values()
-    known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"seed", "callback"}
+    named = list(parameters)[3:]  # behind denoise, x and sigmas
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = {p.name for p in named if p.kind in kinds} - {"seed", "callback"}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = sorted(set(options) - known)
     if unknown and not takes_any:
@@ -262,6 +273,10 @@ def choose_sigmas(
     if levels.ndim != 1 or len(levels) < 2 or not np.all(np.diff(levels) < 0) or levels[-1] < 0:
         raise ValueError(
             f"Expected `sigmas` as at least two falling noise levels, to 0 or above. Received: {sigmas}"
+        )
+    if isinstance(task.schedule, FlowSchedule) and levels[0] > 1:
+        raise ValueError(
+            f"Expected `sigmas` as times from 1 to 0 for flow matching. Received: {levels[0]:g}"
         )
     return levels
 

@@ -129,8 +129,9 @@ class GenerativeTask(Task):
     ) -> Array:
         """Draws images.
 
-        The network is compiled once; other numbers of steps, samplers, noise levels and guidance scales
-        need no new compilation.
+        The network is compiled at the first call. Other samplers, numbers of steps, noise levels and
+        guidance scales than 1 need no new compilation; another batch or image size does, and so does
+        each kind of guidance or start that is used for the first time.
 
         Args:
             conditions: raw conditions by name, one entry for each image, or `BlendedConditions`.
@@ -142,7 +143,8 @@ class GenerativeTask(Task):
                 where the model can be guided.
             guidance_rescale: from 0 to 1, how far guided outputs are brought back to the deviation of
                 those without guidance.
-            guidance_interval: noise levels (low, high] at which to guide; by default all.
+            guidance_interval: noise levels (low, high] at which to guide, times for flow matching; by
+                default all.
             sampler: a name that `samplers.get_sampler` knows, or a function of the sampler protocol; by
                 default "ddim", and "euler" for flow matching.
             sigmas: noise levels to visit: a grid by name ("karras", "trailing", ...), a function
@@ -161,7 +163,7 @@ class GenerativeTask(Task):
             batch_size: images drawn at a time.
             progress: whether to show a progress bar.
             compile_loop: run all steps as one XLA program, on TensorFlow and JAX; another number of
-                steps compiles anew.
+                steps compiles anew, and levels may where noise is added.
             **sampler_options: for the sampler, such as `eta` for DDIM.
 
         Returns:
@@ -211,16 +213,19 @@ class GenerativeTask(Task):
             **kwargs: see `generate`: num_steps, guidance_scale, sampler, image_size, output, ...
 
         Returns:
-            As `generate`: the first image is that of `seed=[seeds[0]]`, the last of `seed=[seeds[1]]`.
+            As `generate`. With a sampler that adds no noise, the first image is that of
+            `seed=[seeds[0]]` and the last that of `seed=[seeds[1]]`.
 
         Raises:
             ValueError: for fewer than two images, seeds that are not two, or more than one entry.
         """
-        if num_images < 2 or len(seeds) != 2:
+        if not isinstance(num_images, int) or num_images < 2 or np.shape(seeds) != (2,):
             raise ValueError(
                 "Expected `num_images` >= 2 and two `seeds`. "
                 f"Received: num_images={num_images}, seeds={seeds}"
             )
+        if conditions is None and end_conditions is not None:
+            raise ValueError("Expected `conditions` with `end_conditions`. Received: the latter alone")
         weights = np.linspace(0, 1, num_images, dtype=np.float32)
         sides = image_sides(kwargs.get("image_size")) or self.image_size
         if sides is None:
@@ -270,6 +275,8 @@ class GenerativeTask(Task):
             ValueError: for images or conditions that the model does not take.
         """
         self.finish_average()
+        if images is None:
+            raise ValueError("Expected `images` to invert. Received: None")
         shape = np.shape(images)
         generation = Generation(
             self,

@@ -57,7 +57,7 @@ class GuidanceArguments:
             raise ValueError(f"Expected `guidance_rescale` from 0 to 1. Received: {self.rescale}")
         tensors: dict[str, Any] = {}
         if self.interval is not None:
-            low, high = self.interval
+            low, high = self.interval if np.shape(self.interval) == (2,) else (0.0, 0.0)
             if not 0 <= low < high:
                 raise ValueError(
                     "Expected `guidance_interval` as two noise levels, 0 <= low < high. "

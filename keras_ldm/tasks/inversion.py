@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from keras_ldm.samplers import ddim_inversion
 from keras_ldm.tasks.denoising import CompiledDenoiser
-from keras_ldm.tasks.generation import Generation
+from keras_ldm.tasks.generation import Generation, check_batch_size
 from keras_ldm.types import Array, SamplerStep
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def invert(
         batch_size: images at a time.
         progress: whether to show a progress bar.
     """
+    check_batch_size(batch_size)
     sigmas, schedule = generation.start.sigmas, task.schedule
     clean = task.encode_images(images)
     starts = range(0, len(clean), batch_size)

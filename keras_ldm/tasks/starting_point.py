@@ -47,6 +47,8 @@ class StartingPoint:
         if initial_latents is not None:
             check_latents(initial_latents, channels, "`initial_latents`")
             self.initial_latents = np.asarray(initial_latents, dtype=np.float32)
+            if not np.all(np.isfinite(self.initial_latents)):
+                raise ValueError("Expected finite `initial_latents`. Received: NaN or infinity")
         self.image = None if image is None else self._check_image(image)
         self.mask = None if mask is None else self._check_mask(mask)
         self.sigmas = sigmas[self._first_step(strength, len(sigmas) - 1) :]
@@ -114,9 +116,10 @@ class StartingPoint:
 
     def unit_noise(self, rows: slice, draw: NoiseFn, shape: tuple[int, ...]) -> Tensor:
         """Noise of unit variance for some of the images."""
+        drawn = draw((rows.stop - rows.start, *shape))  # in any case: what follows must differ
         if self.initial_latents is not None:
             return ops.convert_to_tensor(self.initial_latents[rows])
-        return draw((rows.stop - rows.start, *shape))
+        return drawn
 
     def clean_latents(self, rows: slice) -> Tensor:
         """The latents of some of the images to start from."""

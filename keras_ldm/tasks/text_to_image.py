@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ldm.conditioning import Conditioner, TextEmbedder
 from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
-from keras_ldm.types import Array, Config
+from keras_ldm.types import Array, Batch, Config
+
+_DEFAULT_NUM_IMAGES = 8  # of `interpolate`
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
@@ -68,7 +72,7 @@ class TextToImage(LatentDiffusion):
 
     def generate(  # type: ignore[override]
         self,
-        prompts: str | Sequence[str] | Array,
+        prompts: str | Sequence[str] | Array | BlendedConditions,
         *,
         negative_prompts: str | Sequence[str] | Array | None = None,
         **kwargs: Any,
@@ -76,7 +80,8 @@ class TextToImage(LatentDiffusion):
         """Draws an image for each prompt.
 
         Args:
-            prompts: one or several strings (or token ids, `(N, length)`).
+            prompts: one or several strings (or token ids, `(N, length)`), or `BlendedConditions` with
+                the name "caption".
             negative_prompts: what to lead away from: one for all, or one for each prompt.
             **kwargs: see `GenerativeTask.generate`: num_steps, guidance_scale, sampler, sigmas, seed,
                 image, strength, mask, callback, ...
@@ -87,30 +92,31 @@ class TextToImage(LatentDiffusion):
         Raises:
             ValueError: for prompts that are not strings, or an argument that makes no sense.
         """
-        prompts = [prompts] if isinstance(prompts, str) else prompts
-        if isinstance(negative_prompts, str):
-            negative_prompts = [negative_prompts] * len(prompts)
-        if negative_prompts is not None and len(negative_prompts) != len(prompts):
-            raise ValueError(
-                f"Expected one negative prompt, or one for each of the {len(prompts)} prompts. "
-                f"Received: {len(negative_prompts)}"
-            )
-        return super().generate(
-            {"caption": to_numpy(prompts)},
-            negative_conditions=None
-            if negative_prompts is None
-            else {"caption": to_numpy(negative_prompts)},
-            **kwargs,
-        )
+        if isinstance(prompts, BlendedConditions):
+            count = len(prompts.weights)
+            conditions: Batch | BlendedConditions = prompts
+        else:
+            prompts = [prompts] if isinstance(prompts, str) else prompts
+            captions = to_numpy(prompts)
+            count = len(np.atleast_1d(captions))
+            conditions = {"caption": captions}
+        negative = _negative(negative_prompts, count)
+        return super().generate(conditions, negative_conditions=negative, **kwargs)
 
     def interpolate(  # type: ignore[override]
-        self, prompt: str, end_prompt: str | None = None, **kwargs: Any
+        self,
+        prompt: str,
+        end_prompt: str | None = None,
+        *,
+        negative_prompts: str | Sequence[str] | Array | None = None,
+        **kwargs: Any,
     ) -> Array:
         """Draws images on the way from one prompt to another, from one seed to another, or both.
 
         Args:
             prompt: of the first image.
             end_prompt: of the last image; by default the same.
+            negative_prompts: what to lead away from: one for all, or one for each image.
             **kwargs: see `GenerativeTask.interpolate`: num_images, seeds; and `generate`.
 
         Returns:
@@ -122,16 +128,23 @@ class TextToImage(LatentDiffusion):
         start, end = (
             {"caption": to_numpy([p])} for p in (prompt, prompt if end_prompt is None else end_prompt)
         )
-        return super().interpolate(start, end, **kwargs)
+        negative = _negative(negative_prompts, kwargs.get("num_images", _DEFAULT_NUM_IMAGES))
+        return super().interpolate(start, end, negative_conditions=negative, **kwargs)
 
     def invert(  # type: ignore[override]
-        self, images: Array, prompts: str | Sequence[str] | Array, **kwargs: Any
+        self,
+        images: Array,
+        prompts: str | Sequence[str] | Array,
+        *,
+        negative_prompts: str | Sequence[str] | Array | None = None,
+        **kwargs: Any,
     ) -> Array:
         """The noise that DDIM draws given images of; see `GenerativeTask.invert`.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
             prompts: what they show: one for all, or one for each.
+            negative_prompts: what guidance leads away from, with a scale other than 1.
             **kwargs: num_steps, sigmas, guidance_scale, batch_size, progress.
 
         Returns:
@@ -139,7 +152,9 @@ class TextToImage(LatentDiffusion):
         """
         if isinstance(prompts, str):
             prompts = [prompts] * len(images)
-        return super().invert(images, {"caption": to_numpy(prompts)}, **kwargs)
+        negative = _negative(negative_prompts, len(prompts))
+        conditions = {"caption": to_numpy(prompts)}
+        return super().invert(images, conditions, negative_conditions=negative, **kwargs)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""
@@ -153,3 +168,16 @@ class TextToImage(LatentDiffusion):
             "caption_length": embedder["length"],
             "null_tokens": embedder["null_tokens"],
         }
+
+
+def _negative(prompts: str | Sequence[str] | Array | None, count: int) -> Batch | None:
+    """Negative conditions from one prompt for all, or one for each."""
+    if prompts is None:
+        return None
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if len(prompts) not in (1, count):
+        raise ValueError(
+            f"Expected one negative prompt, or one for each of the {count} prompts. "
+            f"Received: {len(prompts)}"
+        )
+    return {"caption": to_numpy(prompts)}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ldm.diffusion import (
+    Denoiser,
     FlowSchedule,
     NoiseSchedule,
     cosine_schedule,
@@ -121,7 +122,21 @@ def test_zero_terminal_snr() -> None:
         zero_terminal_snr(linear_schedule(1))
 
 
+@pytest.mark.parametrize(
+    "base", [linear_schedule(), linear_schedule(4000), scaled_linear_schedule(4000), cosine_schedule()]
+)
+def test_zero_terminal_snr_of_schedules_that_are_nearly_there(base: NoiseSchedule) -> None:
+    schedule = zero_terminal_snr(base)
+    assert np.all(np.diff(schedule.alphas_cumprod) < 0)
+    assert 0 < schedule.alphas_cumprod[-1] <= 2.0**-24
+
+
 # === Flow matching ===
+
+
+def test_noise_alone_says_nothing_to_a_network_that_predicts_noise() -> None:
+    with pytest.raises(ValueError, match='"flow", "v" or "x0".*Received: "epsilon" with FlowSchedule'):
+        Denoiser(lambda x, t: x, FlowSchedule())
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])

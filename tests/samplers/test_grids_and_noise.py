@@ -1,5 +1,6 @@
 """Which noise levels samplers visit, and where their noise comes from."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -128,9 +129,27 @@ def test_samplers_by_name() -> None:
         return x
 
     assert (get_sampler(mine).function, get_sampler(mine).grid) == (mine, linspace_sigmas)
-    assert get_sampler(ddim) is get_sampler("ddim")
+    assert get_sampler(ddim) == get_sampler("ddim")
     with pytest.raises(ValueError, match=r"among \['ddim', .*, 'unipc'\]. Received: 'eular'"):
         get_sampler("eular")
+
+
+def test_a_partial_of_a_sampler_keeps_its_levels_and_start() -> None:
+    half = functools.partial(functools.partial(ddim, eta=0.5))
+    named = get_sampler(half)
+    assert named.function is half and named.grid is uniform_sigmas
+    assert named.starts_from_unit_variance
+
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, denoise, x, sigmas, *, seed=None, callback=None):
+            return x
+
+    assert get_sampler(Unhashable()).grid is linspace_sigmas
+    for wrong in ("", ["ddim"], 3):
+        with pytest.raises(ValueError, match="Expected a sampler among"):
+            get_sampler(wrong)
 
 
 def draws(seeds: list, count: int = 2) -> np.ndarray:
@@ -177,3 +196,8 @@ def test_seeds_that_make_no_sense_are_refused() -> None:
             image_seeds(seed, 2)
     with pytest.raises(ValueError, match="each of the 3 images. Received: 2"):
         image_seeds([1, 2], 3)
+    for seed in (1.5, [1.5, 2.0], "12", [None, 1]):
+        with pytest.raises(ValueError, match="Expected `seed` as an int, one int an image, or None"):
+            image_seeds(seed, 2)
+    with pytest.raises(ValueError, match="below 2"):
+        image_seeds(2**70, 2)

@@ -39,6 +39,16 @@ def test_slerp_of_parallel_vectors_is_linear() -> None:
     np.testing.assert_allclose(points, [[1.5, 3.0], [0.0, 0.0], [0.5, -0.5]], atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_slerp_in_half_precision(dtype: str) -> None:
+    same = ops.cast(tensor(array(2, 8)), dtype)
+    point = slerp(same, same, 0.5)
+    assert dtype in str(point.dtype)
+    np.testing.assert_array_equal(numpy(ops.cast(point, "float32")), numpy(ops.cast(same, "float32")))
+    zeros = ops.zeros((1, 4), dtype)
+    assert not numpy(ops.cast(slerp(zeros, zeros, 0.5), "float32")).any()
+
+
 def test_slerp_weighs_each_vector() -> None:
     tokens, others = array(2, 3, 4), array(2, 3, 4, seed=1)
     weights = np.array([[0.0], [1.0]], "float32")

@@ -296,3 +296,14 @@ def test_evaluations_and_steps(name: str) -> None:
         denoise, x, sigmas, seed=lambda shape: drawn.append(shape) or ops.zeros(shape)
     )
     assert len(drawn) == (0 if name in deterministic else 9)
+
+
+@pytest.mark.backend
+def test_noise_has_the_dtype_of_the_latents() -> None:
+    x = start(2, 1.0).astype("float64")
+    out = numpy(samplers.ddpm(denoise_slowly, x, [1.0, 0.5, 0.0], seed=1))
+    assert np.isfinite(out).all()
+
+
+def denoise_slowly(x, sigma):
+    return 0.9 * x

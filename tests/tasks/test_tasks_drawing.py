@@ -1,5 +1,8 @@
 """Every sampler through a task, compiled loops, images to start from, interpolation, inversion."""
 
+import functools
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -303,6 +306,10 @@ def test_compiled_loop_fills_masks(pixels) -> None:
         ({"sigmas": [2.0, 1.0], "num_steps": 3}, "either `num_steps` or a list of `sigmas`"),
         ({"guidance_rescale": 1.5}, "`guidance_rescale` from 0 to 1"),
         ({"guidance_interval": (2.0, 1.0)}, "`guidance_interval` as two noise levels"),
+        ({"guidance_interval": 3}, "`guidance_interval` as two noise levels"),
+        ({"initial_latents": np.full((1, 8, 8, LATENT), np.nan)}, "finite `initial_latents`"),
+        ({"sampler": ""}, "a sampler among"),
+        ({"batch_size": 1.5}, "`batch_size` >= 1. Received: 1.5"),
     ],
 )
 def test_bad_arguments(pixels, arguments, match) -> None:
@@ -365,8 +372,54 @@ def test_blended_conditions(task) -> None:
         )
 
 
+def test_blends_through_the_face_of_text(task) -> None:
+    first, last = captions(2)[:1], captions(2)[1:]
+    arguments = {"seed": [1, 1], "num_steps": 3, "output": "latents", "progress": False}
+    blend = BlendedConditions({"caption": first}, {"caption": last}, [0.0, 1.0])
+    assert_close(task.generate(blend, **arguments), task.generate(captions(2), **arguments))
+    for weights in ([0.0, float("nan")], 0.5):
+        with pytest.raises(ValueError, match="`weights` as finite numbers"):
+            BlendedConditions({"caption": first}, {"caption": last}, weights)
+
+
+def test_one_negative_prompt_for_all(task) -> None:
+    one, each = captions(1, seed=8), captions(1, seed=8).repeat(3, axis=0)
+    assert_close(draw(task, negative_prompts=one), draw(task, negative_prompts=each))
+    with pytest.raises(ValueError, match="each of the 3 prompts. Received: 2"):
+        draw(task, negative_prompts=each[:2])
+
+
+def test_noise_after_given_latents_is_other_noise(task) -> None:
+    seeds = [4, 5, 6]
+    given = numpy(samplers.ImageNoise(samplers.image_seeds(seeds, 3))((3, 8, 8, LATENT)))
+    steps: list = []
+    drawn = [
+        draw(task, sampler="ddpm", seed=seeds, callback=steps.append, **start)
+        for start in ({}, {"initial_latents": given})
+    ]
+    assert_close(*drawn)
+
+
+def test_a_partial_is_the_sampler_with_its_options(task) -> None:
+    partial = functools.partial(samplers.ddim, eta=1.0)
+    assert_close(draw(task, sampler=partial), draw(task, sampler="ddim", eta=1.0))
+
+
+def test_a_sampler_of_ones_own_that_draws(task) -> None:
+    def mine(denoise, x, sigmas, eta=1.0, seed=None, callback=None):
+        noise = samplers.noise_function(seed, x.shape[0])
+        for sigma, following in itertools.pairwise(sigmas):
+            x = denoise(x, sigma) + eta * float(following) * noise(x.shape)
+        return x
+
+    assert_close(draw(task, sampler=mine), draw(task, sampler="lcm", sigmas="linspace"), 0.2)
+    assert np.abs(draw(task, sampler=mine, eta=0.0) - draw(task, sampler=mine)).max() > 1e-3
+
+
 def test_interpolation_refuses(pixels) -> None:
-    for arguments in ({"num_images": 1}, {"seeds": (1, 2, 3)}):
+    with pytest.raises(ValueError, match="`conditions` with `end_conditions`"):
+        pixels.interpolate(None, {"caption": ["a"]})
+    for arguments in ({"num_images": 1}, {"num_images": 2.5}, {"seeds": (1, 2, 3)}, {"seeds": None}):
         with pytest.raises(ValueError, match="`num_images` >= 2 and two `seeds`"):
             pixels.interpolate(**arguments)
 
@@ -393,6 +446,14 @@ def test_inversion_with_prompts(task) -> None:
     assert np.isfinite(noise).all()
     with pytest.raises(ValueError, match="images of shape"):
         task.invert(images(2)[..., :1], captions(2), progress=False)
+    for size in (0, -1, None):
+        with pytest.raises(ValueError, match="`batch_size` >= 1"):
+            task.invert(images(2), captions(2), num_steps=2, batch_size=size, progress=False)
+    guided = {"guidance_scale": 2.0, "num_steps": 2, "progress": False}
+    away = task.invert(images(2), captions(2), negative_prompts=captions(2)[::-1], **guided)
+    assert np.abs(away - task.invert(images(2), captions(2), **guided)).max() > 1e-4
+    with pytest.raises(ValueError, match="Expected `images` to invert"):
+        task.invert(None, captions(2))
 
 
 # === Schedules ===
@@ -421,6 +482,10 @@ def test_flow_matching_trains_and_draws(tmp_path) -> None:
     )
     with pytest.raises(ValueError, match="a sampler without noise.*for flow matching"):
         task.generate(num_steps=2, sampler="euler_ancestral", **arguments)
+    with pytest.raises(ValueError, match="times from 1 to 0 for flow matching. Received: 3"):
+        task.generate(sigmas=[3.0, 1.0, 0.0], **arguments)
+    with pytest.raises(ValueError, match='Received: "epsilon" with FlowSchedule'):
+        latent_diffusion(schedule=FlowSchedule())
     task.save(tmp_path / "flow.keras")
     again = load(tmp_path / "flow.keras")
     assert again.schedule.shift == 2.0
