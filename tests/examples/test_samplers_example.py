@@ -15,16 +15,16 @@ def test_samplers_are_drawn_and_compared(monkeypatch, tmp_path, capsys) -> None:
 
     monkeypatch.setattr(samplers, "SAMPLERS", ("ddim", "heun"))
     monkeypatch.setattr(samplers, "STEPS", (1, 2))
-    monkeypatch.setattr(samplers, "TABLE_STEPS", (3,))
+    monkeypatch.setattr(samplers, "TABLE_STEPS", (7,))
     monkeypatch.setattr(sys, "argv", ["samplers.py", "--output", str(tmp_path), "--captions", "4"])
     samplers.main()
-    assert Image.open(tmp_path / "samplers.png").size == (130 + 2 * 128, 20 + 2 * 128)
+    assert Image.open(tmp_path / "samplers.png").size == (130 + 2 * 64, 20 + 2 * 64)
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in (tmp_path / "table.md").read_text("utf-8").splitlines()[2:]
     ]
-    # DDIM's own grid takes four steps for three: 1000 // 3 goes four times into 1,000.
-    assert [row[:3] for row in rows] == [["`ddim`", "3", "4"], ["`heun`", "3", "5"]]
+    # The original's grid has eight timesteps for seven; Heun's last step is Euler's.
+    assert [row[:3] for row in rows] == [["`ddim`", "7", "8"], ["`heun`", "7", "13"]]
     assert all(0 <= float(row[3]) <= 1 and 5 < float(row[4]) < 40 for row in rows)
 
 
