@@ -135,7 +135,7 @@ def test_bad_moments(shape, tasks) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"parameterization": "eps"}, r"\['epsilon', 'v', 'x0'\]. Received: 'eps'"),
+        ({"parameterization": "eps"}, r"\['epsilon', 'flow', 'v', 'x0'\]. Received: 'eps'"),
         ({"weighting": "snr"}, r"\['min_snr', 'simple'\]. Received: 'snr'"),
         ({"timesteps": "even"}, r"\['stratified', 'uniform'\]. Received: 'even'"),
         ({"loss": "huber"}, "'l1' or 'l2'. Received: 'huber'"),
