@@ -32,6 +32,34 @@ def check_prediction(schedule: Schedule, parameterization: str) -> None:
         )
 
 
+def network_inputs(schedule: Schedule, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """What a network sees of a sampler's state.
+
+    Args:
+        schedule: that the network was trained with.
+        x: the state at level `sigma`, shape `(batch, ...)`.
+        sigma: the noise level, a scalar tensor.
+
+    Returns:
+        Latents at the network's scale and their timestep, float32 `(batch,)`, all equal.
+    """
+    x = ops.convert_to_tensor(x)
+    scale, _, _ = schedule.rates(sigma)
+    return x * scale, ops.broadcast_to(_timestep(schedule, sigma), ops.shape(x)[:1])
+
+
+def _timestep(schedule: Schedule, sigma: Tensor) -> Tensor:
+    """`schedule.timestep` for a tensor."""
+    lengths = np.maximum(np.diff(schedule.positions, append=np.inf), 1e-20)
+    starts, lengths = (
+        ops.convert_to_tensor(values.astype("float32")) for values in (schedule.positions, lengths)
+    )
+    position = schedule.position(sigma)
+    index = ops.sum(ops.cast(starts[1:] <= position, "int32"))
+    fraction = (position - ops.take(starts, index)) / ops.take(lengths, index)
+    return ops.cast(index, "float32") + ops.clip(fraction, 0.0, 1.0)
+
+
 class Denoiser:
     """A denoise function made of a network.
 
@@ -73,11 +101,9 @@ class Denoiser:
         Returns:
             The estimate, shaped like `x`.
         """
-        x = ops.convert_to_tensor(x)
         sigma = ops.convert_to_tensor(sigma, "float32")
-        scale, signal, noise = self.schedule.rates(sigma)
-        scaled = x * scale
-        timesteps = ops.broadcast_to(self._timestep(sigma), ops.shape(x)[:1])
+        _, signal, noise = self.schedule.rates(sigma)
+        scaled, timesteps = network_inputs(self.schedule, x, sigma)
         output = self.network(scaled, timesteps)
         return self.parameterization.to_x0(output, scaled, signal, noise)
 
@@ -86,15 +112,3 @@ class Denoiser:
         sigma = ops.convert_to_tensor(sigma, "float32")
         scale, signal, noise = self.schedule.rates(sigma)
         return self.parameterization.to_x0(ops.zeros_like(x), x * scale, signal, noise)
-
-    def _timestep(self, sigma: Tensor) -> Tensor:
-        """`schedule.timestep` for a tensor."""
-        positions = self.schedule.positions
-        lengths = np.maximum(np.diff(positions, append=np.inf), 1e-20)
-        starts, lengths = (
-            ops.convert_to_tensor(values.astype("float32")) for values in (positions, lengths)
-        )
-        position = self.schedule.position(sigma)
-        index = ops.sum(ops.cast(starts[1:] <= position, "int32"))
-        fraction = (position - ops.take(starts, index)) / ops.take(lengths, index)
-        return ops.cast(index, "float32") + ops.clip(fraction, 0.0, 1.0)

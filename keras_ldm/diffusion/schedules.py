@@ -71,6 +71,16 @@ class Schedule(ABC):
     def starting_scale(self, sigma: float) -> float:
         """The deviation of x at a level high enough to start from, for latents of unit variance."""
 
+    def rates_at(self, timesteps: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """The signal and noise rates of integer timesteps `(batch,)`, float32 `(batch, 1, ...)`."""
+        shape = (-1, *[1] * (rank - 1))
+
+        def at(rates: Array) -> Tensor:
+            values = ops.convert_to_tensor(rates.astype("float32"))
+            return ops.reshape(ops.take(values, timesteps), shape)
+
+        return at(self.signal_rates), at(self.noise_rates)
+
     @cached_property
     def positions(self) -> Array:
         """The position of each timestep."""

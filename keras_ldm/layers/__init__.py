@@ -9,6 +9,7 @@ from keras_ldm.layers.distributions import DiagonalGaussian as DiagonalGaussian
 from keras_ldm.layers.distributions import PointDistribution as PointDistribution
 from keras_ldm.layers.embeddings import SinusoidalEmbedding as SinusoidalEmbedding
 from keras_ldm.layers.group_norm import GroupNorm as GroupNorm
+from keras_ldm.layers.pooling import AttentionPool as AttentionPool
 from keras_ldm.layers.quantization import Quantized as Quantized
 from keras_ldm.layers.quantization import VectorQuantizer as VectorQuantizer
 from keras_ldm.layers.resampling import Downsample as Downsample

@@ -9,4 +9,6 @@ from keras_ldm.models.transformer_text_encoder import (
     TransformerTextEncoder as TransformerTextEncoder,
 )
 from keras_ldm.models.unet import UNet as UNet
+from keras_ldm.models.unet_classifier import UNetClassifier as UNetClassifier
+from keras_ldm.models.unet_encoder import UNetEncoder as UNetEncoder
 from keras_ldm.models.vq_model import VQModel as VQModel

@@ -10,26 +10,18 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3; `
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_ldm.layers import (
-    ConditionalSequential,
-    Downsample,
-    GroupNorm,
-    ResidualBlock,
-    SinusoidalEmbedding,
-    SpatialSelfAttention,
-    SpatialTransformer,
-    Upsample,
-)
-from keras_ldm.types import Conditions, Config, Shape, Tensor
+from keras_ldm.layers import ConditionalSequential, GroupNorm, Upsample
+from keras_ldm.models.unet_encoder import UNetEncoder, image_shape
+from keras_ldm.types import Conditions, Config, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class UNet(keras.Model):
+class UNet(UNetEncoder):
     """A U-Net that predicts noise, clean latents or v from noisy latents, a timestep and conditions.
 
     Args:
@@ -99,143 +91,52 @@ class UNet(keras.Model):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"autocast": False, **kwargs})
-        levels = range(len(channels))
-        attention_levels = tuple(levels if attention_levels is None else attention_levels)
-        if not channels or not set(attention_levels) <= set(levels):
-            raise ValueError(
-                "Expected at least one level, and attention levels among them. Received: "
-                f"channels={tuple(channels)}, attention_levels={attention_levels}"
-            )
-        if num_heads is not None and head_dim is not None:
-            raise ValueError(
-                "Expected `num_heads` or `head_dim`, the other following from the channels. "
-                f"Received: num_heads={num_heads}, head_dim={head_dim}"
-            )
-        self.channels = tuple(channels)
-        self.in_channels = in_channels
+        super().__init__(
+            channels,
+            in_channels,
+            num_res_blocks=num_res_blocks,
+            attention_levels=attention_levels,
+            context_dim=context_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            transformer_depth=transformer_depth,
+            scale_shift=scale_shift,
+            residual_resampling=residual_resampling,
+            dropout=dropout,
+            groups=groups,
+            seed=seed,
+            **kwargs,
+        )
         self.out_channels = out_channels
-        self.num_res_blocks = num_res_blocks
-        self.attention_levels = attention_levels
-        self.context_dim = context_dim
-        self.num_heads = num_heads
-        self.head_dim = head_dim
-        self.transformer_depth = transformer_depth
         self.vector_dim = vector_dim
         self.num_classes = num_classes
-        self.scale_shift = scale_shift
-        self.residual_resampling = residual_resampling
-        self.dropout_rate = dropout
-        self.groups = groups
-        self.seed = seed
-        self._seeds_given = 0
         self._make_layers()
         self.build({"latents": (None, None, None, in_channels)})
-
-    def _next_seed(self) -> int | None:
-        self._seeds_given += 1
-        return None if self.seed is None else self.seed + self._seeds_given
-
-    def _residual(
-        self, channels: int, name: str = "residual", resample: Literal["down", "up"] | None = None
-    ) -> ResidualBlock:
-        return ResidualBlock(
-            channels,
-            embedding_dim=4 * self.channels[0],
-            scale_shift=self.scale_shift,
-            resample=resample,
-            dropout=self.dropout_rate,
-            groups=self.groups,
-            epsilon=1e-5,
-            zero_init=True,
-            seed=self._next_seed(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
-    def _attention(self, channels: int) -> keras.layers.Layer:
-        heads = self.num_heads or channels // (self.head_dim or channels)
-        if not heads or channels % heads:
-            raise ValueError(
-                "Expected channels that divide into heads. Received: "
-                f"channels={channels}, num_heads={self.num_heads}, head_dim={self.head_dim}"
-            )
-        if self.context_dim is None:
-            return SpatialSelfAttention(
-                heads,
-                groups=self.groups,
-                epsilon=1e-5,
-                zero_init=True,
-                dtype=self.dtype_policy,
-                name="attention",
-            )
-        return SpatialTransformer(
-            heads,
-            channels // heads,
-            self.transformer_depth,
-            groups=self.groups,
-            dtype=self.dtype_policy,
-            name="transformer",
-        )
-
-    def _down(self, channels: int) -> keras.layers.Layer:
-        if self.residual_resampling:
-            return self._residual(channels, "down", "down")
-        return Downsample(channels, "symmetric", dtype=self.dtype_policy, name="down")
 
     def _up(self, channels: int) -> keras.layers.Layer:
         if self.residual_resampling:
             return self._residual(channels, "up", "up")
         return Upsample(channels, dtype=self.dtype_policy, name="up")
 
-    def _stage(self, layers: Sequence[keras.layers.Layer], name: str) -> ConditionalSequential:
-        return ConditionalSequential(layers, dtype=self.dtype_policy, name=name)
-
-    def _make_layers(self) -> None:
-        policy, first, last = self.dtype_policy, self.channels[0], self.channels[-1]
-
-        # === Embeddings ===
-        self.timestep_embedding = SinusoidalEmbedding(first, name="timestep_embedding")
-        self.embedding_in = keras.layers.Dense(4 * first, dtype=policy, name="embedding_in")
-        self.embedding_out = keras.layers.Dense(4 * first, dtype=policy, name="embedding_out")
+    def _make_embeddings(self) -> None:
+        super()._make_embeddings()
+        policy, width = self.dtype_policy, 4 * self.channels[0]
         self.vector_projection = (
             None
             if self.vector_dim is None
-            else keras.layers.Dense(4 * first, dtype=policy, name="vector_projection")
+            else keras.layers.Dense(width, dtype=policy, name="vector_projection")
         )
         self.class_embedding = (
             None
             if self.num_classes is None
-            else keras.layers.Embedding(
-                self.num_classes, 4 * first, dtype=policy, name="class_embedding"
-            )
+            else keras.layers.Embedding(self.num_classes, width, dtype=policy, name="class_embedding")
         )
 
-        # === Encoder ===
-        conv = {"padding": "same", "data_format": "channels_last", "dtype": policy}
-        self.conv_in = keras.layers.Conv2D(first, 3, name="conv_in", **conv)
-        self.encoder: list[ConditionalSequential] = []
-        skips = [first]
-        for level, width in enumerate(self.channels):
-            for i in range(self.num_res_blocks):
-                layers: list[keras.layers.Layer] = [self._residual(width)]
-                if level in self.attention_levels:
-                    layers.append(self._attention(width))
-                self.encoder.append(self._stage(layers, f"encoder_level{level}_{i}"))
-                skips.append(width)
-            if level < len(self.channels) - 1:
-                self.encoder.append(self._stage([self._down(width)], f"encoder_down{level}"))
-                skips.append(width)
-
-        # === Middle ===
-        # No two weights may share a path: PyTorch would clear the gradient of only one of them.
-        first_block, second_block = self._residual(last, "residual0"), self._residual(last, "residual1")
-        self.middle = self._stage([first_block, self._attention(last), second_block], "middle")
-
-        # === Decoder ===
+    def _make_layers(self) -> None:
+        super()._make_layers()
         self.decoder: list[ConditionalSequential] = []
         self._decoder_inputs: list[int] = []
-        width = last
+        skips, width = list(self.skip_channels), self.channels[-1]
         for level in reversed(range(len(self.channels))):
             for i in range(self.num_res_blocks + 1):
                 self._decoder_inputs.append(width + skips.pop())
@@ -246,38 +147,25 @@ class UNet(keras.Model):
                 if level and i == self.num_res_blocks:
                     layers.append(self._up(width))
                 self.decoder.append(self._stage(layers, f"decoder_level{level}_{i}"))
-        self.norm_out = GroupNorm(self.groups, 1e-5, "silu", dtype=policy, name="norm_out")
-        self.conv_out = keras.layers.Conv2D(
-            self.out_channels, 3, kernel_initializer="zeros", name="conv_out", **conv
-        )
+        self.norm_out = GroupNorm(self.groups, 1e-5, "silu", dtype=self.dtype_policy, name="norm_out")
+        self.conv_out = self._conv(self.out_channels, "conv_out", zero_init=True)
+
+    def _build_embeddings(self) -> None:
+        super()._build_embeddings()
+        if self.vector_projection is not None:
+            self.vector_projection.build((None, self.vector_dim))
+        if self.class_embedding is not None:
+            self.class_embedding.build((None,))
 
     def build(self, input_shape: Any) -> None:
         """Builds every layer; the constructor has done it."""
         if self.built:
             return
-
-        def image(channels: int) -> Shape:
-            return (None, None, None, channels)
-
-        first = self.channels[0]
-        context = None if self.context_dim is None else (None, None, self.context_dim)
-        self.timestep_embedding.build((None,))
-        self.embedding_in.build((None, first))
-        self.embedding_out.build((None, 4 * first))
-        if self.vector_projection is not None:
-            self.vector_projection.build((None, self.vector_dim))
-        if self.class_embedding is not None:
-            self.class_embedding.build((None,))
-        self.conv_in.build(image(self.in_channels))
-        width = first
-        for stage in self.encoder:
-            stage.build(image(width), context)
-            width = stage.layers[0].channels
-        self.middle.build(image(width), context)
+        self._build_encoder()
         for stage, inputs in zip(self.decoder, self._decoder_inputs, strict=True):
-            stage.build(image(inputs), context)
-        self.norm_out.build(image(first))
-        self.conv_out.build(image(first))
+            stage.build(image_shape(inputs), self._context_shape())
+        self.norm_out.build(image_shape(self.channels[0]))
+        self.conv_out.build(image_shape(self.channels[0]))
         self.built = True
 
     def _check(self, inputs: Conditions) -> None:
@@ -290,32 +178,24 @@ class UNet(keras.Model):
                     f"({setting}={getattr(self, setting)}). "
                     f"Received: inputs {sorted(k for k, v in inputs.items() if v is not None)}"
                 )
-        shape = inputs["latents"].shape
-        factor = 2 ** (len(self.channels) - 1)
-        if any(side is not None and side % factor for side in shape[1:3]):
-            raise ValueError(
-                f"Expected latents with sides that divide by {factor}. Received: shape {tuple(shape)}"
-            )
+        super()._check(inputs)
 
-    def call(self, inputs: Conditions, training: bool = False) -> Tensor:
-        """Predicts."""
-        self._check(inputs)
-        x, context = inputs["latents"], inputs.get("context")
-        if inputs.get("concat") is not None:
-            x = ops.concatenate([x, ops.cast(inputs["concat"], x.dtype)], axis=-1)
-        embedding = self.embedding_in(self.timestep_embedding(inputs["timesteps"]))
-        embedding = self.embedding_out(ops.silu(embedding))
+    def embed(self, inputs: Conditions) -> Tensor:
+        """The embedding of the timesteps, and of the vectors and class labels where there are such."""
+        embedding = super().embed(inputs)
         if self.vector_projection is not None:
             embedding = embedding + self.vector_projection(inputs["vector"])
         if self.class_embedding is not None:
             embedding = embedding + self.class_embedding(inputs["class_label"])
+        return embedding
 
-        x = self.conv_in(ops.cast(x, self.compute_dtype))
-        skips = [x]
-        for stage in self.encoder:
-            x = stage(x, embedding, context, training=training)
-            skips.append(x)
-        x = self.middle(x, embedding, context, training=training)
+    def call(self, inputs: Conditions, training: bool = False) -> Tensor:
+        """Predicts."""
+        self._check(inputs)
+        x, context, embedding = inputs["latents"], inputs.get("context"), self.embed(inputs)
+        if inputs.get("concat") is not None:
+            x = ops.concatenate([x, ops.cast(inputs["concat"], x.dtype)], axis=-1)
+        x, skips = self.encode(x, embedding, context, training=training)
         for stage in self.decoder:
             x = ops.concatenate([x, skips.pop()], axis=-1)
             x = stage(x, embedding, context, training=training)
@@ -325,20 +205,7 @@ class UNet(keras.Model):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "channels": self.channels,
-            "in_channels": self.in_channels,
             "out_channels": self.out_channels,
-            "num_res_blocks": self.num_res_blocks,
-            "attention_levels": self.attention_levels,
-            "context_dim": self.context_dim,
-            "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
-            "transformer_depth": self.transformer_depth,
             "vector_dim": self.vector_dim,
             "num_classes": self.num_classes,
-            "scale_shift": self.scale_shift,
-            "residual_resampling": self.residual_resampling,
-            "dropout": self.dropout_rate,
-            "groups": self.groups,
-            "seed": self.seed,
         }

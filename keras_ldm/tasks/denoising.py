@@ -2,23 +2,31 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ldm.backend import compile_function, in_batch_parts
-from keras_ldm.diffusion import Denoiser, classifier_free_guidance, mask_blending
+from keras_ldm.diffusion import (
+    Denoiser,
+    classifier_free_guidance,
+    classifier_guidance,
+    mask_blending,
+)
 from keras_ldm.diffusion.denoiser import check_prediction
 from keras_ldm.diffusion.schedules import Schedule
 from keras_ldm.samplers.stages import Steps
 from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.types import DenoiseFn, NoiseFn, StepCallback, Tensor
 
+if TYPE_CHECKING:
+    from keras_ldm.tasks.noisy_latent_classifier import NoisyLatentClassifier
+
 # What a denoise function is given besides x and sigma, all tensors, so that other values of them need
-# no new trace: "conditions", what the U-Net takes; for guidance "scale", "rescale", "interval"; for
-# inpainting "known", "mask" and "noise".
+# no new trace: "conditions", what the U-Net takes; for guidance "scale", "rescale", "interval"; for that
+# of a classifier "labels" and "classifier_scale"; for inpainting "known", "mask" and "noise".
 Given = Mapping[str, Any]
 
 
@@ -29,13 +37,41 @@ class DenoisingPrograms:
         inference: the networks.
         schedule: noise schedule they were trained with.
         parameterization: what the U-Net predicts.
+        classifier: guides them, or None.
     """
 
-    def __init__(self, inference: InferenceNetworks, schedule: Schedule, parameterization: str) -> None:
+    def __init__(
+        self,
+        inference: InferenceNetworks,
+        schedule: Schedule,
+        parameterization: str,
+        classifier: "NoisyLatentClassifier | None" = None,
+    ) -> None:
         check_prediction(schedule, parameterization)
         self.inference = inference
         self.schedule = schedule
         self.parameterization = parameterization
+        self.classifier = classifier
+        self._guided: DenoisingPrograms | None = None
+
+    def guided_by(self, classifier: "NoisyLatentClassifier | None") -> "DenoisingPrograms":
+        """The same with a classifier; those of the last one are kept."""
+        if classifier is None:
+            return self
+        if self._guided is None or self._guided.classifier is not classifier:
+            self._guided = DenoisingPrograms(
+                self.inference, self.schedule, self.parameterization, classifier
+            )
+        return self._guided
+
+    def values(self) -> list[Tensor]:
+        """What the networks compute with, for `denoise` and `loop`."""
+        classifier = [] if self.classifier is None else self.classifier.network_values()
+        return [*self.inference.values(), *classifier]
+
+    def _variables(self) -> list[keras.Variable]:
+        classifier = [] if self.classifier is None else self.classifier.network.variables
+        return [*self.inference.variables(), *classifier]
 
     @cached_property
     def denoise(self) -> Any:
@@ -45,7 +81,7 @@ class DenoisingPrograms:
         def denoise(given: Given, x: Tensor, sigma: Tensor) -> Tensor:
             return self._denoise_function(unet, given)(x, sigma)
 
-        return compile_function(denoise, self.inference.variables())
+        return compile_function(denoise, self._variables())
 
     @cached_property
     def loop(self) -> Any:
@@ -65,7 +101,7 @@ class DenoisingPrograms:
 
             return ops.fori_loop(0, num_stages, stage, (x,) * num_slots)[0]
 
-        return compile_function(loop, self.inference.variables(), jit_compile=True)
+        return compile_function(loop, self._variables(), jit_compile=True)
 
     def _denoise_function(self, unet: Any, given: Given) -> DenoiseFn:
         def network(latents: Tensor, timesteps: Tensor) -> Tensor:
@@ -80,6 +116,13 @@ class DenoisingPrograms:
                 rescale=given.get("rescale", 0.0),
                 interval=given.get("interval"),
                 origin=denoiser.origin,
+            )
+        classifier = self.classifier
+        if classifier is not None:
+            denoise = classifier_guidance(
+                denoise,
+                lambda x, sigma: classifier.log_probability(x, sigma, given["labels"]),
+                given["classifier_scale"],
             )
         if "mask" in given:
             denoise = mask_blending(

@@ -12,6 +12,7 @@ from keras_ldm.diffusion import FlowSchedule
 from keras_ldm.samplers import ImageNoise, NamedSampler, get_grid, get_sampler, image_seeds
 from keras_ldm.tasks.arguments import preprocess_conditions
 from keras_ldm.tasks.blending import BlendedConditions
+from keras_ldm.tasks.classifier_arguments import ClassifierArguments
 from keras_ldm.tasks.denoising import CompiledDenoiser, CompiledLoop, require_compilable_loop
 from keras_ldm.tasks.guidance import GuidanceArguments
 from keras_ldm.tasks.starting_point import StartingPoint
@@ -31,6 +32,7 @@ class Generation:
         task: whose networks to use.
         conditions: see `GenerativeTask.generate` for this and the following.
         guidance: the arguments of guidance.
+        classifier: those of guidance by a classifier.
         num_images: how many to draw without conditions.
         num_steps: of the sampler.
         sampler: name or function.
@@ -50,6 +52,7 @@ class Generation:
         task: "GenerativeTask",
         conditions: Batch | BlendedConditions | None,
         guidance: GuidanceArguments,
+        classifier: ClassifierArguments,
         *,
         num_images: int | None,
         num_steps: int | None,
@@ -89,16 +92,20 @@ class Generation:
             )
         else:
             self.inputs = preprocess_conditions(task.conditioner, conditions)
+        self.classifier = classifier.check(task)
         self.num_images = self._count(num_images)
         self.guidance = guidance.check(task, self.inputs)
         self.shape = self._latent_shape(image_size)
         self.seeds = image_seeds(seed, self.num_images)
+        self.programs = task.denoising.guided_by(classifier.classifier)
         self.values = task.inference.values()
 
     # === Checks ===
 
     def _count(self, num_images: int | None) -> int:
         counts = {name: len(value) for name, value in self.inputs.items()} | self.start.counts()
+        if self.classifier is not None:
+            counts |= self.classifier.counts()
         if num_images is not None:
             counts["num_images"] = num_images
         if len(set(counts.values())) > 1 or any(
@@ -148,6 +155,8 @@ class Generation:
             given["conditions"] = {
                 name: ops.concatenate([embedded[name], value]) for name, value in conditions.items()
             }
+        if self.classifier is not None:
+            given |= self.classifier.tensors(rows)
         mask = self.start.latent_mask(rows)
         if mask is not None:
             known = self.start.clean_latents(rows)
@@ -192,7 +201,7 @@ class Generation:
         given = self.given(rows, noise)
         denoiser = CompiledLoop if self.compile_loop else CompiledDenoiser
         x = self.sampler.function(
-            denoiser(self.task.denoising, self.values, given),
+            denoiser(self.programs, self.programs.values(), given),
             self.start.latents(rows, noise),
             sigmas,
             seed=_refuse_noise if isinstance(schedule, FlowSchedule) else draw,

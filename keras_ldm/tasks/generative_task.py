@@ -13,12 +13,14 @@ from keras_ldm.images import image_sides, to_uint8
 from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.samplers import ImageNoise, image_seeds, slerp
 from keras_ldm.tasks.blending import BlendedConditions
+from keras_ldm.tasks.classifier_arguments import ClassifierArguments
 from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.generation import Generation, Grid
 from keras_ldm.tasks.guidance import GuidanceArguments
 from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.tasks.inversion import invert
 from keras_ldm.tasks.latent_space import LatentSpace
+from keras_ldm.tasks.noisy_latent_classifier import NoisyLatentClassifier
 from keras_ldm.tasks.prediction import predict_epsilon
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, SamplerFn, StepCallback, Tensor
@@ -112,6 +114,9 @@ class GenerativeTask(Task):
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
+        classifier: NoisyLatentClassifier | None = None,
+        classifier_labels: int | Sequence[int] | Array | None = None,
+        classifier_scale: float = 1.0,
         sampler: str | SamplerFn | None = None,
         sigmas: Grid | None = None,
         seed: int | Sequence[int] | None = None,
@@ -145,6 +150,9 @@ class GenerativeTask(Task):
                 those without guidance.
             guidance_interval: noise levels (low, high] at which to guide, times for flow matching; by
                 default all.
+            classifier: leads to `classifier_labels` by its gradient; also an unconditional model.
+            classifier_labels: the class of each image, or one for all.
+            classifier_scale: of the gradient: 0 leaves the images, more than 1 exaggerates the class.
             sampler: a name that `samplers.get_sampler` knows, or a function of the sampler protocol; by
                 default "ddim", and "euler" for flow matching.
             sigmas: noise levels to visit: a grid by name ("karras", "trailing", ...), a function
@@ -177,6 +185,7 @@ class GenerativeTask(Task):
             self,
             conditions,
             GuidanceArguments(guidance_scale, guidance_rescale, guidance_interval, negative_conditions),
+            ClassifierArguments(classifier, classifier_labels, classifier_scale),
             num_images=num_images,
             num_steps=num_steps,
             sampler=sampler,
@@ -282,6 +291,7 @@ class GenerativeTask(Task):
             self,
             conditions,
             GuidanceArguments(guidance_scale, 0.0, None, negative_conditions),
+            ClassifierArguments(None, None, 1.0),
             num_images=shape[0] if len(shape) == 4 else None,
             num_steps=num_steps,
             sampler="ddim",

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Literal
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_ldm.backend import in_batch_parts
@@ -26,7 +25,7 @@ from keras_ldm.diffusion import (
     scaled_linear_schedule,
 )
 from keras_ldm.diffusion.weighting import Weighting
-from keras_ldm.images import check_images, image_sides, to_floats
+from keras_ldm.images import image_sides
 from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.ema import ExponentialMovingAverage
@@ -122,21 +121,7 @@ class LatentDiffusion(GenerativeTask):
 
     def preprocess(self, batch: Batch) -> dict[str, Array]:
         """Checks images (or moments) and turns conditions into arrays."""
-        arrays: dict[str, Array] = {}
-        if "moments" in batch:
-            arrays["moments"] = np.asarray(batch["moments"], dtype=np.float32)
-            expected = self.autoencoder.moment_channels
-            if arrays["moments"].ndim != 4 or arrays["moments"].shape[-1] != expected:
-                raise ValueError(
-                    f"Expected moments of shape (batch, height, width, {expected}). "
-                    f"Received: shape {arrays['moments'].shape}"
-                )
-        elif "image" in batch:
-            arrays["image"] = check_images(
-                batch["image"], self.autoencoder.image_channels, self.image_factor
-            )
-        else:
-            raise ValueError(f"Expected the key 'image' or 'moments'. Received: {sorted(batch)}")
+        arrays = self.latent_space.preprocess(batch, self.image_factor)
         if self.conditioner is not None:
             factor = 1 if "moments" in arrays else self.autoencoder.downsampling_factor
             height, width = next(iter(arrays.values())).shape[1:3]
@@ -166,10 +151,7 @@ class LatentDiffusion(GenerativeTask):
                 self.ema.before_batch(self._accumulation_steps)
             self.batches.assign(self.batches + 1)
         seed = self.seed_generator if training else self.evaluation_seed_generator
-        moments = inputs.get("moments")
-        if moments is None:
-            moments = in_batch_parts(self.autoencoder.moments)(to_floats(inputs["image"]))
-        latents = self.latent_space(moments, seed=seed)
+        latents = self.latent_space.draw(inputs, seed)
         batch_size = ops.shape(latents)[0]
         draw_timesteps = self.timestep_function if training else get_timestep_function("stratified")
         timesteps = draw_timesteps(batch_size, self.schedule.num_timesteps, seed)
@@ -196,18 +178,13 @@ class LatentDiffusion(GenerativeTask):
         Returns:
             `output` and `target`, both shaped like the latents, and `weight`, `(batch,)`.
         """
-
-        def at(values: Array, rank: int) -> Tensor:
-            taken = ops.take(ops.convert_to_tensor(values.astype("float32")), timesteps)
-            return ops.reshape(taken, (-1, *[1] * (rank - 1)))
-
-        signal = at(self.schedule.signal_rates, 4)
-        spread = at(self.schedule.noise_rates, 4)
+        signal, spread = self.schedule.rates_at(timesteps, rank=4)
         noisy = signal * latents + spread * noise
         with nullcontext() if training or self.ema is None else self.inference.scope():
             output = in_batch_parts(partial(self._predict, training))(noisy, timesteps, conditions)
         target = get_parameterization(self.parameterization).target(latents, noise, signal, spread)
-        weight = at(self.weighting(self.schedule, self.parameterization), 1)
+        weights = self.weighting(self.schedule, self.parameterization).astype("float32")
+        weight = ops.take(ops.convert_to_tensor(weights), timesteps)
         return {"output": output, "target": target, "weight": weight}
 
     def compute_loss(

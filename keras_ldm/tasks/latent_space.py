@@ -19,9 +19,10 @@ from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_o
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import Autoencoder
 from keras_ldm.tasks.arguments import check_latents
-from keras_ldm.types import Array, Seed, Tensor
+from keras_ldm.types import Array, Batch, Config, Seed, Tensor
 
 
+@keras.saving.register_keras_serializable("keras_ldm")
 class LatentSpace(keras.layers.Layer):
     """A frozen autoencoder and the scale of its latents, part of a task's saved state.
 
@@ -92,6 +93,38 @@ class LatentSpace(keras.layers.Layer):
         """
         posterior = self.autoencoder.distribution(ops.stop_gradient(moments))
         return (posterior.sample(seed) - self.mean) / self.std
+
+    # === Training on it ===
+
+    def preprocess(self, batch: Batch, factor: int) -> dict[str, Array]:
+        """Checks the images, or the moments in their place, of a raw batch.
+
+        Args:
+            batch: with the key "image" or "moments".
+            factor: what the sides of images must divide by.
+
+        Raises:
+            ValueError: if there is neither, or they are not of the form that the autoencoder takes.
+        """
+        if "moments" in batch:
+            moments = np.asarray(batch["moments"], dtype=np.float32)
+            expected = self.autoencoder.moment_channels
+            if moments.ndim != 4 or moments.shape[-1] != expected:
+                raise ValueError(
+                    f"Expected moments of shape (batch, height, width, {expected}). "
+                    f"Received: shape {moments.shape}"
+                )
+            return {"moments": moments}
+        if "image" in batch:
+            return {"image": check_images(batch["image"], self.autoencoder.image_channels, factor)}
+        raise ValueError(f"Expected the key 'image' or 'moments'. Received: {sorted(batch)}")
+
+    def draw(self, inputs: Batch, seed: Seed) -> Tensor:
+        """Latents of what `preprocess` gave, `(batch, h, w, channels)`, of about unit variance."""
+        moments = inputs.get("moments")
+        if moments is None:
+            moments = in_batch_parts(self.autoencoder.moments)(to_floats(inputs["image"]))
+        return self(moments, seed=seed)
 
     # === Whole datasets, compiled ===
 
@@ -184,3 +217,20 @@ class LatentSpace(keras.layers.Layer):
         self.mean.assign(np.broadcast_to(offset, channels).astype("float32"))
         self.std.assign(np.broadcast_to(np.sqrt(variance), channels).astype("float32"))
         self.measured.assign(1)
+
+    # === Config ===
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "autoencoder": keras.saving.serialize_keras_object(self.autoencoder),
+            "scale": self.scale,
+            "per_channel": self.per_channel,
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> "LatentSpace":
+        """A latent space from `get_config()`'s value."""
+        autoencoder = keras.saving.deserialize_keras_object(config["autoencoder"])
+        return cls(**{**config, "autoencoder": autoencoder})

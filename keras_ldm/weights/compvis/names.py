@@ -15,7 +15,14 @@ from keras_ldm.layers import (
     SpatialTransformer,
     Upsample,
 )
-from keras_ldm.models import Autoencoder, AutoencoderHalf, TransformerTextEncoder, UNet, VQModel
+from keras_ldm.models import (
+    Autoencoder,
+    AutoencoderHalf,
+    TransformerTextEncoder,
+    UNet,
+    UNetEncoder,
+    VQModel,
+)
 from keras_ldm.types import Array
 from keras_ldm.weights.table import NameTable, Parameter
 
@@ -152,23 +159,31 @@ def _joint_projection(
 
 def unet_names(model: UNet, prefix: str = "") -> NameTable:
     """Of `UNetModel` (openaimodel.py)."""
-    table = NameTable(prefix)
-    table.dense(model.embedding_in, "time_embed.0")
-    table.dense(model.embedding_out, "time_embed.2")
+    table = unet_encoder_names(model, prefix)
     if model.class_embedding is not None:
         table.embedding(model.class_embedding, "label_emb")
-    table.convolution(model.conv_in, "input_blocks.0.0")
-    stages: list[tuple[ConditionalSequential, str]] = [
-        *((stage, f"input_blocks.{i}") for i, stage in enumerate(model.encoder, 1)),
-        (model.middle, "middle_block"),
-        *((stage, f"output_blocks.{i}") for i, stage in enumerate(model.decoder)),
-    ]
-    for stage, name in stages:
-        for i, layer in enumerate(stage.layers):
-            _unet_layer(table, layer, f"{name}.{i}")
+    for i, stage in enumerate(model.decoder):
+        _unet_stage(table, stage, f"output_blocks.{i}")
     table.norm(model.norm_out, "out.0")
     table.convolution(model.conv_out, "out.2")
     return table
+
+
+def unet_encoder_names(model: UNetEncoder, prefix: str = "") -> NameTable:
+    """Of what `UNetModel` and `EncoderUNetModel` (openaimodel.py) have in common."""
+    table = NameTable(prefix)
+    table.dense(model.embedding_in, "time_embed.0")
+    table.dense(model.embedding_out, "time_embed.2")
+    table.convolution(model.conv_in, "input_blocks.0.0")
+    for i, stage in enumerate(model.encoder, 1):
+        _unet_stage(table, stage, f"input_blocks.{i}")
+    _unet_stage(table, model.middle, "middle_block")
+    return table
+
+
+def _unet_stage(table: NameTable, stage: ConditionalSequential, name: str) -> None:
+    for i, layer in enumerate(stage.layers):
+        _unet_layer(table, layer, f"{name}.{i}")
 
 
 def _unet_layer(table: NameTable, layer: keras.layers.Layer, name: str) -> None:
