@@ -9,6 +9,7 @@ import keras_ldm
 
 NAMES = {
     "layers": """
+        AttentionPool
         ConditionalSequential
         CrossAttention
         DiagonalGaussian
@@ -37,6 +38,8 @@ NAMES = {
         Encoder
         TransformerTextEncoder
         UNet
+        UNetClassifier
+        UNetEncoder
         VQModel
     """,
     "diffusion": """
@@ -91,6 +94,7 @@ NAMES = {
         lms
         noise_function
         plms
+        sampler_names
         slerp
         solve
         steps_between
@@ -115,6 +119,7 @@ NAMES = {
     """,
     "metrics": """
         PeakSignalToNoiseRatio
+        precision_recall
         retrieval_at_k
     """,
     "data": """
@@ -185,6 +190,8 @@ NAMES = {
         ExponentialMovingAverage
         GenerativeTask
         LatentDiffusion
+        LatentSpace
+        NoisyLatentClassifier
         Task
         TextToImage
         load

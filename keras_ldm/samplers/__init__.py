@@ -30,6 +30,7 @@ from keras_ldm.samplers.noise import noise_function as noise_function
 from keras_ldm.samplers.plms import plms as plms
 from keras_ldm.samplers.registry import NamedSampler as NamedSampler
 from keras_ldm.samplers.registry import get_sampler as get_sampler
+from keras_ldm.samplers.registry import sampler_names as sampler_names
 from keras_ldm.samplers.stages import Stage as Stage
 from keras_ldm.samplers.stages import solve as solve
 from keras_ldm.samplers.stages import steps_between as steps_between

@@ -67,6 +67,11 @@ _SAMPLERS = {
 }
 
 
+def sampler_names() -> tuple[str, ...]:
+    """The names that `get_sampler` knows."""
+    return tuple(_SAMPLERS)
+
+
 def get_sampler(identifier: str | SamplerFn) -> NamedSampler:
     """A sampler by name, or by function.
 

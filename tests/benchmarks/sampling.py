@@ -20,10 +20,7 @@ from keras import ops
 
 import keras_ldm as kl
 
-NAMES = (
-    *("ddim", "plms", "euler", "heun", "dpm2", "lms", "dpmpp_2s", "dpmpp_2m", "unipc"),
-    *("ddpm", "euler_ancestral", "dpm2_ancestral", "dpmpp_2m_sde", "dpmpp_3m_sde", "lcm"),
-)
+NAMES = kl.samplers.sampler_names()
 
 
 def milliseconds(function, repeats: int) -> float:

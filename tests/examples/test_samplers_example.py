@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,11 +31,6 @@ def test_every_sampler_is_compared(monkeypatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     import samplers
 
-    from keras_ldm.samplers import get_sampler
+    from keras_ldm.samplers import sampler_names
 
-    for name in samplers.SAMPLERS:
-        get_sampler(name)
-    with pytest.raises(ValueError) as error:
-        get_sampler("?")
-    assert all(f"'{name}'" in str(error.value) for name in samplers.SAMPLERS)
-    assert str(error.value).count("'") == 2 * (len(samplers.SAMPLERS) + 1)
+    assert sorted(samplers.SAMPLERS) == sorted(sampler_names())

@@ -95,6 +95,23 @@ def test_unet_keeps_the_contract(
     _check_unet(options, inputs, tmp_path)
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pooling": "attention", "latent_size": LATENTS["latents"].shape[1:3], "scale_shift": True}],
+    ids=["average", "attention"],
+)
+def test_classifier_keeps_the_contract(options: dict[str, Any], tmp_path: Path) -> None:
+    small = {"in_channels": 2, "num_res_blocks": 1, "groups": 2, "num_heads": 2, **options}
+    check_contract(
+        lambda: models.UNetClassifier(5, (4, 6), **small),
+        [LATENTS],
+        tmp_path,
+        mixed_dtype="float32",
+        without_gradient=["to_key/bias"],
+    )
+
+
 @pytest.mark.parametrize("name", ["autoencoder", "unet", "text_encoder"])
 def test_model_is_saved_by_itself(name: str, tmp_path: Path) -> None:
     model, inputs = {

@@ -266,10 +266,7 @@ def test_samplers_refuse_other_options(name: str, options: dict, message: str) -
 
 # How often each asks the denoiser in ten steps to 0.
 EVALUATIONS = {"heun": 19, "dpm2": 19, "dpm2_ancestral": 19, "dpmpp_2s": 19, "plms": 11}
-NAMES = (
-    *("ddim", "ddpm", "plms", "euler", "euler_ancestral", "heun", "dpm2", "dpm2_ancestral", "lms"),
-    *("dpmpp_2s", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "lcm"),
-)
+NAMES = samplers.sampler_names()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,10 +25,7 @@ from tests.tasks.tiny import (
 
 pytestmark = pytest.mark.backend
 BACKEND = keras.backend.backend()
-NAMES = (
-    *("ddim", "ddpm", "plms", "euler", "euler_ancestral", "heun", "dpm2", "dpm2_ancestral", "lms"),
-    *("dpmpp_2s", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde", "unipc", "lcm"),
-)
+NAMES = samplers.sampler_names()
 needs_xla = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch has no XLA")
 
 
