@@ -92,6 +92,18 @@ def test_the_loss_is_the_cross_entropy_of_what_it_says(diffused, classifier) -> 
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("timestep", [0, 500, 999])
+def test_predict_is_the_network_on_noised_latents(diffused, classifier, timestep) -> None:
+    data, rates = shades(5), diffused.schedule
+    latents = diffused.encode_images(data["image"])
+    noise = numpy(samplers.ImageNoise(samplers.image_seeds(3, 5))(latents.shape))
+    noisy = rates.signal_rates[timestep] * latents + rates.noise_rates[timestep] * noise
+    inputs = {"latents": noisy.astype("float32"), "timesteps": np.full(5, timestep)}
+    logits = numpy(classifier.network({k: ops.convert_to_tensor(v) for k, v in inputs.items()}))
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert_close(classifier.predict(data, timestep=timestep, seed=3, batch_size=2), expected)
+
+
 def test_moments_in_place_of_images(diffused, classifier) -> None:
     data = shades(12)
     moments = {"moments": diffused.encode_moments(data["image"]), "shade": data["shade"]}
@@ -163,7 +175,8 @@ def test_no_scale_no_change_and_one_label_for_all(diffused, classifier) -> None:
     )
     together = draw(diffused, **guide)
     assert_close(draw(diffused, num_images=3, classifier=classifier, classifier_labels=1), together)
-    assert_close(draw(diffused, **guide, batch_size=2), together)
+    guide["classifier_labels"] = [0, 1, 2]
+    assert_close(draw(diffused, **guide, batch_size=2), draw(diffused, **guide))
     assert np.isfinite(draw(diffused, **guide, classifier_scale=30.0, num_steps=1)).all()
 
 
