@@ -41,7 +41,14 @@ class ClassifierArguments:
                 "Expected `classifier` and `classifier_labels` together. Received: only "
                 + ("the labels" if classifier is None else "the classifier")
             )
+        if np.ndim(self.scale) or not isinstance(self.scale, (int, float, np.number)):
+            raise ValueError(f"Expected `classifier_scale` as one number. Received: {self.scale!r}")
         if classifier is None:
+            if self.scale != 1.0:
+                raise ValueError(
+                    "Expected a `classifier` with `classifier_scale`. "
+                    f"Received: classifier_scale={self.scale} alone"
+                )
             return None
         if not isinstance(classifier, NoisyLatentClassifier):
             raise ValueError(f"Expected a NoisyLatentClassifier. Received: {type(classifier).__name__}")

@@ -96,6 +96,8 @@ class Generation:
         self.num_images = self._count(num_images)
         self.guidance = guidance.check(task, self.inputs)
         self.shape = self._latent_shape(image_size)
+        if classifier.classifier is not None:
+            classifier.classifier.check_latent_size(self.shape[:2])
         self.seeds = image_seeds(seed, self.num_images)
         self.programs = task.denoising.guided_by(classifier.classifier)
         self.values = task.inference.values()

@@ -93,14 +93,34 @@ class NoisyLatentClassifier(Task):
         """Checks images (or moments) and labels."""
         if self.label_key not in batch:
             raise ValueError(f"Expected the key {self.label_key!r}. Received: {sorted(batch)}")
-        arrays = self.latent_space.preprocess(batch, self.image_factor)
+        factor = self.latent_space.autoencoder.downsampling_factor
+        arrays = self.latent_space.preprocess(batch, factor)
+        height, width = next(iter(arrays.values())).shape[1:3]
+        if "image" in arrays:
+            height, width = height // factor, width // factor
+        self.check_latent_size((height, width))
         return {**arrays, "label": self.check_labels(batch[self.label_key])}
 
-    @property
-    def image_factor(self) -> int:
-        """What the sides of images must divide by."""
-        levels = len(self.network.channels)
-        return self.latent_space.autoencoder.downsampling_factor * int(2 ** (levels - 1))
+    def check_latent_size(self, size: tuple[int, ...]) -> None:
+        """Refuses latents of a size that the network does not take.
+
+        Args:
+            size: height and width of the latents.
+
+        Raises:
+            ValueError: if they do not divide by its halvings, or are not those of its attention pooling.
+        """
+        only, factor = self.network.latent_size, 2 ** (len(self.network.channels) - 1)
+        if only is not None and tuple(size) != only:
+            raise ValueError(
+                f"Expected latents of {only[0]}x{only[1]}, which the classifier's network was made for "
+                f"(latent_size). Received: {size[0]}x{size[1]}"
+            )
+        if any(side % factor for side in size):
+            raise ValueError(
+                f"Expected latents with sides that divide by {factor}, as the classifier's network "
+                f"halves them. Received: {size[0]}x{size[1]}"
+            )
 
     def check_labels(self, labels: Any) -> Array:
         """Labels as int32.
@@ -173,6 +193,7 @@ class NoisyLatentClassifier(Task):
         if isinstance(x, Mapping) and "image" not in x:
             raise ValueError(f"Expected the key 'image'. Received: {sorted(x)}")
         latents = self.latent_space.encode(x["image"] if isinstance(x, Mapping) else x)
+        self.check_latent_size(latents.shape[1:3])
         noise = ops.convert_to_numpy(ImageNoise(image_seeds(seed, len(latents)))(latents.shape))
         sigma = self.schedule.sigmas[time]
         noisy = (latents + sigma * noise).astype(np.float32)

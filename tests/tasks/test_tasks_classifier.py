@@ -243,6 +243,9 @@ def test_the_whole_loop_as_one_program(diffused, classifier) -> None:
         ({"classifier": True, "classifier_labels": [[1]]}, "labels as integers with 1 dim"),
         ({"classifier": True, "classifier_labels": [1, 2], "num_images": 3}, "one number of images"),
         ({"classifier": True, "classifier_labels": 1, "classifier_scale": np.nan}, "finite"),
+        ({"classifier": True, "classifier_labels": 1, "classifier_scale": "2"}, "one number.*'2'"),
+        ({"classifier": True, "classifier_labels": 1, "classifier_scale": [1, 2]}, "as one number"),
+        ({"num_images": 1, "classifier_scale": 2.0}, "a `classifier` with `classifier_scale`"),
         ({"classifier": "a", "classifier_labels": 1}, "NoisyLatentClassifier. Received: str"),
     ],
 )
@@ -272,6 +275,28 @@ def test_other_latents_and_schedules_are_refused(diffused, classifier) -> None:
     with pytest.raises(ValueError, match="known scale of the latents"):
         unmeasured = latent_diffusion().latent_space
         NoisyLatentClassifier(unmeasured, network(), label_key="shade").fit(shades(), verbose=0)
+
+
+def test_latents_of_a_size_that_the_network_does_not_take_are_refused(diffused, classifier) -> None:
+    only = NoisyLatentClassifier(
+        diffused.latent_space,
+        network(pooling="attention", latent_size=(8, 8)),
+        diffused.schedule,
+        label_key="shade",
+    )
+    guide = {"classifier": only, "classifier_labels": 1}
+    assert np.isfinite(draw(diffused, **guide)).all()
+    large = {"image": images(4, size=32), "shade": np.zeros(4, int)}
+    for call in (
+        lambda: draw(diffused, **guide, image_size=32),
+        lambda: only.predict(large),
+        lambda: only.fit(large, verbose=0),
+        lambda: only.fit({"moments": np.zeros((4, 16, 16, 6)), "shade": large["shade"]}, verbose=0),
+    ):
+        with pytest.raises(ValueError, match="latents of 8x8.*Received: 16x16"):
+            call()
+    with pytest.raises(ValueError, match="sides that divide by 2.*Received: 9x9"):
+        classifier.predict(images(2, size=18))
 
 
 def test_wrong_data_are_refused(classifier) -> None:
