@@ -8,7 +8,7 @@ One picture a section, in under a minute on 2 cores:
     combinations.png     prompts that are in no caption
     guidance.png         guidance scales from 1 to 8
     seeds.png            the same prompts from several seeds
-    interpolation.png    on the way from one seed's noise to another's
+    interpolation.png    on the way from one seed's noise to another's, and from prompt to prompt
 """
 
 import argparse
@@ -75,7 +75,15 @@ def main() -> None:
     rows = [task.generate([p] * 8, seed=seeds, **steps) for p in ("dog", "house", "blue bird")]
     grid(rows, [f"seed {seed}" for seed in seeds]).save(output / "seeds.png")
 
-    rows = [task.interpolate(p, num_images=8, seeds=(0, 1), **steps) for p in ("cat", "flower")]
+    rows = [
+        task.interpolate(start, end, num_images=8, seeds=seeds, **steps)
+        for start, end, seeds in (
+            ("cat", None, (0, 1)),
+            ("cat", "dog", (0, 0)),
+            ("sun", "pizza", (0, 0)),
+            ("red heart", "green apple", (0, 0)),
+        )
+    ]
     grid(rows).save(output / "interpolation.png")
     for path in sorted(output.glob("*.png")):
         print(path)
