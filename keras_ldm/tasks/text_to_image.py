@@ -13,8 +13,6 @@ from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
 from keras_ldm.types import Array, Batch, Config
 
-_DEFAULT_NUM_IMAGES = 8  # of `interpolate`
-
 
 @keras.saving.register_keras_serializable("keras_ldm")
 class TextToImage(LatentDiffusion):
@@ -108,6 +106,7 @@ class TextToImage(LatentDiffusion):
         prompt: str,
         end_prompt: str | None = None,
         *,
+        num_images: int = 8,
         negative_prompts: str | Sequence[str] | Array | None = None,
         **kwargs: Any,
     ) -> Array:
@@ -116,8 +115,9 @@ class TextToImage(LatentDiffusion):
         Args:
             prompt: of the first image.
             end_prompt: of the last image; by default the same.
+            num_images: how many, with both ends.
             negative_prompts: what to lead away from: one for all, or one for each image.
-            **kwargs: see `GenerativeTask.interpolate`: num_images, seeds; and `generate`.
+            **kwargs: see `GenerativeTask.interpolate`: seeds; and `generate`.
 
         Returns:
             uint8 images `(num_images, height, width, channels)`.
@@ -128,8 +128,10 @@ class TextToImage(LatentDiffusion):
         start, end = (
             {"caption": to_numpy([p])} for p in (prompt, prompt if end_prompt is None else end_prompt)
         )
-        negative = _negative(negative_prompts, kwargs.get("num_images", _DEFAULT_NUM_IMAGES))
-        return super().interpolate(start, end, negative_conditions=negative, **kwargs)
+        negative = _negative(negative_prompts, num_images)
+        return super().interpolate(
+            start, end, num_images=num_images, negative_conditions=negative, **kwargs
+        )
 
     def invert(  # type: ignore[override]
         self,
