@@ -5,6 +5,7 @@ from keras_ldm import data as data
 from keras_ldm import diffusion as diffusion
 from keras_ldm import files as files
 from keras_ldm import layers as layers
+from keras_ldm import losses as losses
 from keras_ldm import metrics as metrics
 from keras_ldm import models as models
 from keras_ldm import presets as presets

@@ -36,11 +36,19 @@ NAMES = {
         AutoencoderKL
         Decoder
         Encoder
+        LPIPSNetwork
+        PatchDiscriminator
         TransformerTextEncoder
         UNet
         UNetClassifier
         UNetEncoder
         VQModel
+        pretrained_lpips
+    """,
+    "losses": """
+        AdversarialLoss
+        LPIPS
+        get_adversarial_loss
     """,
     "diffusion": """
         Denoiser
@@ -118,6 +126,7 @@ NAMES = {
         pack_tokens
     """,
     "metrics": """
+        LPIPS
         PeakSignalToNoiseRatio
         precision_recall
         retrieval_at_k
@@ -172,6 +181,7 @@ NAMES = {
         TensorFile
         atomic_path
         atomic_write
+        read_numpy_pickle
         read_tensors
         write_ckpt
         write_safetensors

@@ -5,7 +5,9 @@ from keras_ldm.backend.batch_parallelism import in_batch_parts as in_batch_parts
 from keras_ldm.backend.compilation import compile_function as compile_function
 from keras_ldm.backend.compilation import resolve_jit_compile as resolve_jit_compile
 from keras_ldm.backend.compilation import values_of as values_of
+from keras_ldm.backend.gradients import follow_gradient as follow_gradient
 from keras_ldm.backend.gradients import gradient as gradient
+from keras_ldm.backend.gradients import with_gradient as with_gradient
 from keras_ldm.backend.input_pipeline import input_pipeline as input_pipeline
 from keras_ldm.backend.kernels import dot_product_attention as dot_product_attention
 from keras_ldm.backend.kernels import gated_gelu as gated_gelu

@@ -12,7 +12,6 @@ from typing import Any
 import keras
 
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
-from keras_ldm.types import Tensor
 
 _MAX_PARTS = 8  # by default: each part is traced for itself
 _parts = 1
@@ -63,18 +62,18 @@ def batch_parts() -> int:
     return _parts
 
 
-def in_batch_parts(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def in_batch_parts(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of a batch that a compiled program computes in `batch_parts()` parts.
 
     Args:
-        function: from tensors, or nested structures of them, to a tensor, each with the batch first; no
+        function: from tensors, or nested structures of them, to such, each with the batch first; no
             row of a batch may matter to another.
 
     Returns:
         The function, or what computes the same from parts.
     """
 
-    def call(*inputs: Any) -> Tensor:
+    def call(*inputs: Any) -> Any:
         parts = batch_parts()
         if parts == 1:
             return function(*inputs)
@@ -92,6 +91,6 @@ def in_batch_parts(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             start = tf.minimum(part * rows, batch_size - 1)
             end = tf.minimum(start + rows, batch_size)
             outputs.append(function(*tf.nest.map_structure(lambda x: x[start:end], inputs)))  # noqa: B023
-        return tf.concat(outputs, axis=0)[:batch_size]
+        return tf.nest.map_structure(lambda *x: tf.concat(x, axis=0)[:batch_size], *outputs)
 
     return call

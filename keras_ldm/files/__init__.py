@@ -7,6 +7,7 @@ Whatever is wrong with a file is a `ValueError` that names the file and the reas
 from keras_ldm.files.atomic import atomic_path as atomic_path
 from keras_ldm.files.atomic import atomic_write as atomic_write
 from keras_ldm.files.checkpoint_writing import write_ckpt as write_ckpt
+from keras_ldm.files.numpy_pickles import read_numpy_pickle as read_numpy_pickle
 from keras_ldm.files.reading import read_tensors as read_tensors
 from keras_ldm.files.safetensors_writing import write_safetensors as write_safetensors
 from keras_ldm.files.tensor_file import TensorFile as TensorFile

@@ -1,5 +1,6 @@
 """Measures of images."""
 
+from keras_ldm.metrics.lpips import LPIPS as LPIPS
 from keras_ldm.metrics.precision_recall import precision_recall as precision_recall
 from keras_ldm.metrics.psnr import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from keras_ldm.metrics.retrieval import retrieval_at_k as retrieval_at_k

@@ -145,8 +145,21 @@ class Autoencoder(keras.Model):
         Returns:
             float32 `(batch, h·f, w·f, image_channels)`, about in [-1, 1].
         """
+        return self.decode_with_features(latents, training=training)[0]
+
+    def decode_with_features(self, latents: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
+        """Images from latents, and what the decoder's last convolution made them from.
+
+        Args:
+            latents: `(batch, h, w, latent_channels)`, as `decode` takes them (codes, of a `VQModel`).
+            training: whether dropout is active.
+
+        Returns:
+            The images, float32, and features `(batch, h·f, w·f, channels[0])`.
+        """
         x = self.from_latents(ops.cast(latents, self.compute_dtype))
-        return ops.cast(self.decoder(x, training=training), "float32")
+        features = self.decoder.last_features(x, training=training)
+        return ops.cast(self.decoder.conv_out(features), "float32"), features
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

@@ -132,10 +132,14 @@ class AutoencoderHalf(keras.layers.Layer):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Applies the layers in order."""
+        return self.conv_out(self.last_features(inputs, training=training))
+
+    def last_features(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """What the last convolution, `conv_out`, takes."""
         x = inputs
         for layer in self.layers:
             x = layer(x, training=training) if isinstance(layer, ResidualBlock) else layer(x)
-        return self.conv_out(self.norm_out(x))
+        return self.norm_out(x)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

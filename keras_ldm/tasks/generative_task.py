@@ -1,6 +1,5 @@
 """What a task can do with a trained network: draw, interpolate, invert."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -52,10 +51,6 @@ class GenerativeTask(Task):
     inference: InferenceNetworks
     denoising: DenoisingPrograms
     image_size: tuple[int, int] | None
-
-    @abstractmethod
-    def finish_average(self) -> None:
-        """Brings the averaged weights up to date."""
 
     @property
     def image_factor(self) -> int:

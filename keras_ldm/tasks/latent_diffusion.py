@@ -110,7 +110,6 @@ class LatentDiffusion(GenerativeTask):
 
         self.ema_conditioner = ema_conditioner
         averaged = (self if ema_conditioner else unet).trainable_variables
-        self.ema = None
         if ema_decay is not None:
             self.ema = ExponentialMovingAverage(averaged, ema_decay, name="ema")
         self.inference = InferenceNetworks(unet, conditioner, self.ema)
@@ -129,8 +128,6 @@ class LatentDiffusion(GenerativeTask):
         return arrays
 
     def _prepare(self, dataset: TaskDataset) -> None:
-        if self.ema is not None and not int(ops.convert_to_numpy(self.batches)):
-            self.ema.restart()
         first = dataset.examples(1)[0]
         if self.image_size is None:
             height, width = next(iter(first.values())).shape[1:3]
@@ -147,9 +144,7 @@ class LatentDiffusion(GenerativeTask):
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
         """Draws timesteps and noise, and predicts; with the averaged weights outside training."""
         if training:
-            if self.ema is not None:
-                self.ema.before_batch(self._accumulation_steps)
-            self.batches.assign(self.batches + 1)
+            self._begin_batch()
         seed = self.seed_generator if training else self.evaluation_seed_generator
         latents = self.latent_space.draw(inputs, seed)
         batch_size = ops.shape(latents)[0]
@@ -207,27 +202,10 @@ class LatentDiffusion(GenerativeTask):
         inputs = {"latents": latents, "timesteps": timesteps, **embedded}
         return self.unet(inputs, training=training)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """See `Task.compile`."""
-        self.finish_average()
-        if self.ema is not None:
-            self.ema.pending.assign(0)
-        super().compile(*args, **kwargs)
-
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
         """Measures the loss of the averaged weights, with the same noise and timesteps each time."""
         self.latent_space.require_measured()
-        self.finish_average()
         return super().evaluate(x, **kwargs)
-
-    def finish_average(self) -> None:
-        """Takes the last update into the average, which training does at its next step."""
-        if self.ema is None:
-            return
-        if int(ops.convert_to_numpy(self.batches)):
-            self.ema.finish(self._accumulation_steps)
-        else:
-            self.ema.restart()
 
     # === Config ===
 

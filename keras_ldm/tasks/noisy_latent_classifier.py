@@ -136,7 +136,7 @@ class NoisyLatentClassifier(Task):
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
         """Draws timesteps and noise, and classifies."""
         if training:
-            self.batches.assign_add(1)
+            self._begin_batch()
         seed = self.seed_generator if training else self.evaluation_seed_generator
         latents = self.latent_space.draw(inputs, seed)
         draw_timesteps = get_timestep_function("uniform" if training else "stratified")

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_ldm.backend import input_pipeline, keep_freed_memory, prepare_updates, resolve_jit_compile
 from keras_ldm.files import atomic_path
+from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
@@ -40,6 +41,7 @@ class Task(keras.Model):
         self.batches = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
         )
+        self.ema: ExponentialMovingAverage | None = None
 
     # === What a task defines ===
 
@@ -70,6 +72,9 @@ class Task(keras.Model):
             raise ValueError(
                 f"Expected no `loss`: {type(self).__name__} has its own. Received: {kwargs['loss']!r}"
             )
+        self.finish_average()
+        if self.ema is not None:
+            self.ema.pending.assign(0)
         super().compile(
             optimizer=self.default_optimizer() if optimizer is None else optimizer,
             jit_compile=resolve_jit_compile(jit_compile),
@@ -107,6 +112,21 @@ class Task(keras.Model):
 
     def _prepare(self, dataset: TaskDataset) -> None:
         """Called with the data before training; a task may measure or check something."""
+
+    def _begin_batch(self) -> None:
+        """Called by `call` in training: counts, and takes the last update into the average."""
+        if self.ema is not None:
+            self.ema.before_batch(self._accumulation_steps)
+        self.batches.assign(self.batches + 1)
+
+    def finish_average(self) -> None:
+        """Takes the last update into the average, which training does at its next step."""
+        if self.ema is None:
+            return
+        if int(ops.convert_to_numpy(self.batches)):
+            self.ema.finish(self._accumulation_steps)
+        else:
+            self.ema.restart()
 
     def fit(
         self,
@@ -150,6 +170,8 @@ class Task(keras.Model):
             seed=self.seed if shuffle else None,
             batches_done=lambda: int(ops.convert_to_numpy(self.batches)),
         )
+        if self.ema is not None and not int(ops.convert_to_numpy(self.batches)):
+            self.ema.restart()
         self._prepare(dataset)
         if validation_data is not None:
             size = (validation_batch_size or batch_size) if is_arrays(validation_data) else None
@@ -183,6 +205,7 @@ class Task(keras.Model):
             kwargs.pop(unused, None)
         if not kwargs.get("_use_cached_eval_dataset"):  # as `fit` does, with what it has prepared
             x = input_pipeline(self._dataset(x, batch_size, steps))
+        self.finish_average()
         generator = self.evaluation_seed_generator
         generator.state.assign(ops.convert_to_tensor([self.seed, 0], dtype=generator.state.dtype))
         return self._run(super().evaluate, x, **kwargs)

@@ -126,3 +126,14 @@ def test_model_is_saved_by_itself(name: str, tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(numpy(loaded(inputs)), numpy(model(inputs)))
+
+
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.backend
+def test_discriminator_keeps_the_contract(norm, tmp_path: Path) -> None:
+    check_contract(
+        lambda: models.PatchDiscriminator(3, 1, norm),
+        [array(2, 8, 10, 3)],
+        tmp_path,
+        mixed_dtype="float32",
+    )
