@@ -126,6 +126,8 @@ NAMES = {
         pack_tokens
     """,
     "metrics": """
+        CodePerplexity
+        CodeUsage
         LPIPS
         PeakSignalToNoiseRatio
         precision_recall

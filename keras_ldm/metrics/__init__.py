@@ -1,5 +1,7 @@
 """Measures of images."""
 
+from keras_ldm.metrics.codebook import CodePerplexity as CodePerplexity
+from keras_ldm.metrics.codebook import CodeUsage as CodeUsage
 from keras_ldm.metrics.lpips import LPIPS as LPIPS
 from keras_ldm.metrics.precision_recall import precision_recall as precision_recall
 from keras_ldm.metrics.psnr import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio

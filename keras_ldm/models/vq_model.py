@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_ldm.layers import PointDistribution, Quantized, VectorQuantizer
+from keras_ldm.layers.quantization import Distance
 from keras_ldm.models.autoencoder import Autoencoder
 from keras_ldm.types import Config, Shape, Tensor
 
@@ -26,6 +27,9 @@ class VQModel(Autoencoder):
         num_codes: entries of the codebook.
         beta: see `VectorQuantizer`.
         legacy_beta: see `VectorQuantizer`, `legacy`.
+        distance: see `VectorQuantizer`.
+        codebook_ema_decay: see `VectorQuantizer`, `ema_decay`.
+        restart_below: see `VectorQuantizer`.
         **kwargs: see `Autoencoder`.
 
     Input shape: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1], sides that
@@ -49,9 +53,19 @@ class VQModel(Autoencoder):
         *,
         beta: float = 0.25,
         legacy_beta: bool = True,
+        distance: Distance = "euclidean",
+        codebook_ema_decay: float | None = None,
+        restart_below: float | None = None,
         **kwargs: Any,
     ) -> None:
-        self._quantizer_config: Config = {"num_codes": num_codes, "beta": beta, "legacy": legacy_beta}
+        self._quantizer_config: Config = {
+            "num_codes": num_codes,
+            "beta": beta,
+            "legacy": legacy_beta,
+            "distance": distance,
+            "ema_decay": codebook_ema_decay,
+            "restart_below": restart_below,
+        }
         super().__init__(channels, latent_channels, **kwargs)
         self.__dict__.pop("quantize", None)  # Keras puts its own, to int8, on every layer
 
@@ -83,13 +97,14 @@ class VQModel(Autoencoder):
         """
         return self.moments(images, training=training)
 
-    def quantize(self, latents: Tensor) -> Quantized:
+    def quantize(self, latents: Tensor, training: bool = False) -> Quantized:
         """The nearest codes, their indices and the codebook loss.
 
         Args:
             latents: `(batch, h, w, latent_channels)`.
+            training: whether codes that follow averages move.
         """
-        return self.quantizer(latents)
+        return self.quantizer(latents, training=training)
 
     def decode(self, latents: Tensor, training: bool = False, *, quantize: bool = True) -> Tensor:
         """Images from latents.
@@ -118,4 +133,7 @@ class VQModel(Autoencoder):
             "num_codes": quantizer["num_codes"],
             "beta": quantizer["beta"],
             "legacy_beta": quantizer["legacy"],
+            "distance": quantizer["distance"],
+            "codebook_ema_decay": quantizer["ema_decay"],
+            "restart_below": quantizer["restart_below"],
         }

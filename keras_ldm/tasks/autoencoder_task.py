@@ -12,6 +12,7 @@ from keras import ops
 from keras_ldm.backend import in_batch_parts, values_of
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.losses import LPIPS
+from keras_ldm.metrics import CodePerplexity, CodeUsage
 from keras_ldm.models import AutoencoderKL, LPIPSNetwork, PatchDiscriminator, VQModel
 from keras_ldm.tasks.adversary import Adversary
 from keras_ldm.tasks.ema import ExponentialMovingAverage
@@ -31,6 +32,7 @@ class AutoencoderTask(Task):
 
     The reported `loss` is the sum of all terms, the discriminator's too. `evaluate` leaves the
     adversarial terms out of it, as the original does, and uses the averaged weights, if there are any.
+    Of a `VQModel` it also says how much of the codebook is in use: `code_usage`, `code_perplexity`.
 
     Args:
         autoencoder: the model to train.
@@ -175,6 +177,10 @@ class AutoencoderTask(Task):
             names += ["generator_loss", "discriminator_loss", "real_logits", "fake_logits"]
             names.append("generator_weight")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        self.code_trackers = []
+        if isinstance(self.autoencoder, VQModel):
+            num_codes = self.autoencoder.quantizer.num_codes
+            self.code_trackers = [CodeUsage(num_codes), CodePerplexity(num_codes)]
 
     # === Inputs ===
 
@@ -250,15 +256,17 @@ class AutoencoderTask(Task):
         model = self.autoencoder
         moments = in_batch_parts(partial(model.moments, training=training))(images)
         if isinstance(model, VQModel):
-            latents, _, loss = model.quantize(moments)
+            latents, indices, loss = model.quantize(moments, training=training)
+            outputs: dict[str, Tensor] = {"indices": indices}
             regularization = ops.broadcast_to(loss, ops.shape(images)[:1])
             decode: Callable[..., Any] = partial(model.decode, training=training, quantize=False)
         else:
             posterior = model.distribution(moments)
+            outputs = {}
             latents = posterior.sample(self.seed_generator) if training else posterior.mode()
             regularization = posterior.kl()
             decode = partial(model.decode, training=training)
-        outputs = {"regularization": regularization}
+        outputs["regularization"] = regularization
         if self.adversary is None or not training:
             return {**outputs, "reconstruction": in_batch_parts(decode)(latents)}
         decode = partial(model.decode_with_features, training=training)
@@ -289,6 +297,8 @@ class AutoencoderTask(Task):
         terms["kl_loss" if is_kl else "codebook_loss"] = regularization
         for name, value in terms.items():
             self.trackers[name].update_state(value)
+        for tracker in self.code_trackers:
+            tracker.update_state(y_pred["indices"])
         return loss + (self.kl_weight if is_kl else self.codebook_weight) * regularization
 
     # === Use ===

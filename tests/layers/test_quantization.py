@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_ldm.backend import compile_function, values_of
-from keras_ldm.layers import VectorQuantizer
+from keras_ldm.layers import VectorQuantizer, quantization
 from tests.contract import array, numpy
 
 pytestmark = pytest.mark.backend
@@ -116,3 +116,85 @@ def test_compiled() -> None:
 def test_bad_number_of_codes() -> None:
     with pytest.raises(ValueError, match="`num_codes` >= 1. Received: 0"):
         VectorQuantizer(0)
+
+
+def test_distances_in_parts_are_the_same(monkeypatch) -> None:
+    layer = quantizer()
+    whole = layer(Z)
+    for size in (7, 5 * 7, 23 * 7, 24 * 7):  # rows: 1, 5 (24 do not divide by it), 23, 24
+        monkeypatch.setattr(quantization, "_MAX_SCORES", size)
+        compiled = compile_function(lambda z: tuple(layer(z)), layer.variables)
+        for part in (layer(Z), compiled(values_of(layer.variables), ops.convert_to_tensor(Z))):
+            for a, b in zip(part, whole, strict=True):
+                np.testing.assert_allclose(numpy(a), numpy(b), atol=1e-6)
+
+
+def test_cosine_distance() -> None:
+    latents, indices, loss = quantizer(distance="cosine", beta=0.3)(Z)
+    unit, codes = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (Z, CODES))
+    nearest = np.argmax(unit @ codes.T, axis=-1)
+    np.testing.assert_array_equal(numpy(indices), nearest)
+    np.testing.assert_allclose(numpy(latents), codes[nearest], atol=1e-6)
+    assert float(loss) == pytest.approx(1.3 * ((unit - codes[nearest]) ** 2).mean(), rel=1e-4)
+    plain = quantizer()(Z).indices
+    assert (numpy(plain) != nearest).any()
+
+
+def averaging(**kwargs) -> VectorQuantizer:
+    layer = quantizer(ema_decay=0.9, **kwargs)
+    layer.sums.assign(CODES)
+    return layer
+
+
+def test_codes_follow_averages() -> None:
+    layer = averaging(beta=0.3)
+    assert not layer.trainable_variables
+    counts, sums, codes, flat = np.ones(7), CODES.copy(), CODES, Z.reshape(-1, 5)
+    for _ in range(3):
+        nearest = np.argmin(((flat[:, None] - codes) ** 2).sum(-1), axis=-1)
+        loss = layer(Z, training=True).codebook_loss
+        assert float(loss) == pytest.approx(0.3 * ((flat - codes[nearest]) ** 2).mean(), rel=1e-4)
+        one_hot = np.eye(7)[nearest]
+        counts = 0.9 * counts + 0.1 * one_hot.sum(0)
+        sums = 0.9 * sums + 0.1 * one_hot.T @ flat
+        smoothed = (counts + 1e-5) / (counts.sum() + 7e-5) * counts.sum()
+        codes = sums / smoothed[:, None]
+        np.testing.assert_allclose(numpy(layer.codebook), codes, rtol=1e-4, atol=1e-5)
+    layer(Z)
+    np.testing.assert_allclose(numpy(layer.codebook), codes, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dead_code_restarts_at_a_latent() -> None:
+    layer = averaging(restart_below=0.5)
+    far = CODES.copy()
+    far[2] = 1e3
+    layer.codebook.assign(far)
+    layer.counts.assign([1, 1, 0.2, 1, 1, 1, 1])
+    layer(Z, training=True)
+    flat, code = Z.reshape(-1, 5), numpy(layer.codebook)[2]
+    assert np.abs(flat - code).max(axis=1).min() < 1e-3
+    assert float(layer.counts[2]) == 0.5
+    alive = numpy(layer.counts) != 0.5
+    assert alive.sum() == 6
+    again = averaging(restart_below=0.5)
+    again(Z, training=True)
+    assert (numpy(again.counts) > 0.5).all()
+
+
+def test_more_codes_than_latents() -> None:
+    layer = VectorQuantizer(50, ema_decay=0.5, restart_below=0.3)
+    for _ in range(20):
+        latents, _, loss = layer(Z[:1, :1], training=True)
+    np.testing.assert_allclose(numpy(latents), Z[:1, :1], atol=0.05)
+    assert np.isfinite(numpy(layer.codebook)).all() and float(loss) < 1e-3
+
+
+def test_bad_arguments() -> None:
+    for arguments, message in (
+        ({"distance": "l2"}, "'euclidean' or 'cosine'. Received: 'l2'"),
+        ({"ema_decay": 1.0}, r"\[0, 1\), or None. Received: 1.0"),
+        ({"restart_below": 1.0}, "together with `ema_decay`"),
+        ({"restart_below": 0.0, "ema_decay": 0.9}, "`restart_below` > 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VectorQuantizer(7, **arguments)

@@ -76,6 +76,26 @@ def test_two_optimizers_survive_a_file(tmp_path) -> None:
     np.testing.assert_array_equal(task.predict(IMAGES, verbose=0), again.predict(IMAGES, verbose=0))
 
 
+def test_a_codebook_that_follows_averages_is_trained_and_saved(tmp_path) -> None:
+    keras.utils.set_random_seed(0)
+    model = models.VQModel(
+        (4, 4), 2, 16, num_res_blocks=0, groups=2, codebook_ema_decay=0.8, restart_below=0.5
+    )
+    task = AutoencoderTask(model)
+    task.compile(keras.optimizers.Adam(1e-3))
+    before = numpy(model.quantizer.codebook).copy()
+    history = task.fit(IMAGES, batch_size=2, epochs=3, verbose=0).history
+    assert np.abs(numpy(model.quantizer.codebook) - before).max() > 1e-2
+    assert history["code_usage"][-1] > 0.3 and 1 <= history["code_perplexity"][-1] <= 16
+    indices = numpy(model.quantize(model.encode(IMAGES)).indices)
+    usage = task.evaluate(IMAGES, verbose=0, return_dict=True)["code_usage"]
+    assert usage == pytest.approx(len(np.unique(indices)) / 16)
+    task.save(tmp_path / "task.keras")
+    again = Task.from_preset(tmp_path / "task.keras")
+    histories = [t.fit(IMAGES, batch_size=2, verbose=0).history for t in (task, again)]
+    assert histories[0] == histories[1]
+
+
 def test_averaged_weights_are_what_predict_and_evaluate_use() -> None:
     task = make(ema_decay=0.9)
     task.compile(keras.optimizers.Adam(1e-2))
