@@ -15,7 +15,7 @@ from keras_ldm.losses import LPIPS
 from keras_ldm.metrics import CodePerplexity, CodeUsage
 from keras_ldm.models import AutoencoderKL, LPIPSNetwork, PatchDiscriminator, VQModel
 from keras_ldm.tasks.adversary import Adversary
-from keras_ldm.tasks.ema import ExponentialMovingAverage
+from keras_ldm.tasks.ema import ExponentialMovingAverage, averaged
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.optimizers import two_optimizers
 from keras_ldm.tasks.reconstruction import ReconstructionLoss, ReconstructionObjective
@@ -316,16 +316,15 @@ class AutoencoderTask(Task):
         """A copy of the autoencoder, with the averaged weights where there are any."""
         self.finish_average()
         copy = self.autoencoder.__class__.from_config(self.autoencoder.get_config())
-        averages = {} if self.ema is None else self.ema.by_source()
-        for own, source in zip(copy.variables, self.autoencoder.variables, strict=True):
-            own.assign(ops.copy(averages.get(id(source), source)))  # JAX gives buffers away
+        sources = averaged(self.autoencoder.variables, self.ema)
+        for own, source in zip(copy.variables, sources, strict=True):
+            own.assign(ops.copy(source))  # JAX gives buffers away
         return copy
 
     def _averaged(self) -> AbstractContextManager[Any]:
         """A scope in which the autoencoder has the averaged weights."""
         variables = self.autoencoder.variables
-        averages = {} if self.ema is None else self.ema.by_source()
-        values = values_of([averages.get(id(variable), variable) for variable in variables])
+        values = values_of(averaged(variables, self.ema))
         return keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)))
 
     # === Config ===

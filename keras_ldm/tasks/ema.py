@@ -98,3 +98,11 @@ class ExponentialMovingAverage(keras.layers.Layer):
     def by_source(self) -> dict[int, keras.Variable]:
         """The averages, by the `id` of the variables that they follow."""
         return {id(source): average for source, average in self.pairs()}
+
+
+def averaged(
+    variables: Sequence[keras.Variable], ema: ExponentialMovingAverage | None
+) -> list[keras.Variable]:
+    """For each variable its average, or itself where none follows it."""
+    averages = {} if ema is None else ema.by_source()
+    return [averages.get(id(variable), variable) for variable in variables]

@@ -9,7 +9,7 @@ from keras import ops
 from keras_ldm.backend import compile_function, in_batch_parts, values_of
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.models import UNet
-from keras_ldm.tasks.ema import ExponentialMovingAverage
+from keras_ldm.tasks.ema import ExponentialMovingAverage, averaged
 from keras_ldm.types import Array, Conditions, Tensor
 
 
@@ -36,8 +36,7 @@ class InferenceNetworks:
 
     def values(self) -> list[Tensor]:
         """What the networks draw with: one value for each of `variables()`."""
-        averages = {} if self.ema is None else self.ema.by_source()
-        return values_of([averages.get(id(v), v) for v in self.variables()])
+        return values_of(averaged(self.variables(), self.ema))
 
     def scope(self) -> keras.StatelessScope:
         """A scope in which the networks have these values."""
