@@ -1,5 +1,6 @@
 """Latent diffusion for Keras 3: autoencoders, text-to-image and samplers that train with `fit()`."""
 
+from keras_ldm import callbacks as callbacks
 from keras_ldm import conditioning as conditioning
 from keras_ldm import data as data
 from keras_ldm import diffusion as diffusion

@@ -20,6 +20,7 @@ NAMES = {
         PointDistribution
         Quantized
         ResidualBlock
+        SharedStatistics
         SinusoidalEmbedding
         SpatialSelfAttention
         SpatialTransformer
@@ -38,6 +39,7 @@ NAMES = {
         Encoder
         LPIPSNetwork
         PatchDiscriminator
+        Tiling
         TransformerTextEncoder
         UNet
         UNetClassifier
@@ -130,8 +132,14 @@ NAMES = {
         CodeUsage
         LPIPS
         PeakSignalToNoiseRatio
+        StructuralSimilarity
         precision_recall
         retrieval_at_k
+    """,
+    "callbacks": """
+        CodebookHistogram
+        PictureCallback
+        ReconstructionGrid
     """,
     "data": """
         Crop

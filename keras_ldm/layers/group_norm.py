@@ -23,6 +23,7 @@ import keras
 from keras import ops
 
 from keras_ldm.backend import in_one_pass, with_own_gradient
+from keras_ldm.layers.shared_statistics import SharedStatistics, shared_statistics
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -129,6 +130,9 @@ class GroupNorm(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalizes each example's groups to mean 0 and variance 1, scales, shifts, activates."""
+        shared = shared_statistics()
+        if shared is not None:
+            return self._normalize_tiles(inputs, shared)
         shape = ops.shape(inputs)
         x = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, inputs.shape[-1]))
         normalize = with_own_gradient(
@@ -138,6 +142,15 @@ class GroupNorm(keras.layers.Layer):
         )
         y = normalize(x, ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32"))
         return ops.reshape(ops.cast(y, self.compute_dtype), shape)
+
+    def _normalize_tiles(self, inputs: Tensor, shared: SharedStatistics) -> Tensor:
+        """Normalizes `(tiles, height, width, channels)` by statistics that tiles of an image share."""
+        x = ops.cast(inputs, "float32")
+        size = x.shape[-1] // self.groups
+        mean, variance = (ops.repeat(y, size, axis=-1)[:, None, None] for y in shared.of(x, self.groups))
+        scale = ops.rsqrt(variance + self.epsilon) * ops.cast(self.gamma, "float32")
+        y = x * scale + (ops.cast(self.beta, "float32") - mean * scale)
+        return ops.cast(ops.silu(y) if self.activation == "silu" else y, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape."""

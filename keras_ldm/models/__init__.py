@@ -8,6 +8,7 @@ from keras_ldm.models.encoder_decoder import Encoder as Encoder
 from keras_ldm.models.lpips_network import LPIPSNetwork as LPIPSNetwork
 from keras_ldm.models.lpips_weights import pretrained_lpips as pretrained_lpips
 from keras_ldm.models.patch_discriminator import PatchDiscriminator as PatchDiscriminator
+from keras_ldm.models.tiling import Tiling as Tiling
 from keras_ldm.models.transformer_text_encoder import (
     TransformerTextEncoder as TransformerTextEncoder,
 )

@@ -1,16 +1,20 @@
 """What the KL and the VQ autoencoder share: encoder, decoder and the two 1x1 convolutions between."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ldm.images import to_floats
-from keras_ldm.layers import DiagonalGaussian, PointDistribution
+from keras_ldm.backend import compile_function, values_of
+from keras_ldm.images import check_images, to_floats
+from keras_ldm.layers import DiagonalGaussian, PointDistribution, SharedStatistics
 from keras_ldm.models.encoder_decoder import AttentionType, Decoder, Encoder, convolution
-from keras_ldm.types import Config, Shape, Tensor
+from keras_ldm.models.tiling import TileFn, Tiling
+from keras_ldm.types import Array, Config, Shape, Tensor
 
 
 class Autoencoder(keras.Model):
@@ -160,6 +164,75 @@ class Autoencoder(keras.Model):
         x = self.from_latents(ops.cast(latents, self.compute_dtype))
         features = self.decoder.last_features(x, training=training)
         return ops.cast(self.decoder.conv_out(features), "float32"), features
+
+    # === Large images ===
+
+    def moments_in_tiles(self, images: Array, tiling: Tiling | None = None) -> Array:
+        """What `moments` says of large images, in memory for a tile. Compiled.
+
+        Args:
+            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
+            tiling: by default tiles of 512 pixels that share 128.
+
+        Returns:
+            float32 `(batch, height/f, width/f, moment_channels)`, a NumPy array.
+
+        Raises:
+            ValueError: for what is not such images, or tiles that are not a whole number of latents.
+        """
+        images = check_images(images, self.image_channels, self.downsampling_factor)
+        return (tiling or Tiling()).encode(self._moments_of_tiles, images, self.downsampling_factor)
+
+    def decode_in_tiles(self, latents: Tensor, tiling: Tiling | None = None) -> Array:
+        """What `decode` makes of large latents, in memory for a tile. Compiled.
+
+        Args:
+            latents: `(batch, h, w, latent_channels)`, as `decode` takes them.
+            tiling: by default tiles of 512 pixels that share 128.
+
+        Returns:
+            float32 `(batch, h·f, w·f, image_channels)`, a NumPy array.
+
+        Raises:
+            ValueError: for what is not such latents, or tiles that are not a whole number of latents.
+        """
+        array = ops.convert_to_numpy(latents).astype(np.float32)
+        if array.ndim != 4 or array.shape[-1] != self.latent_channels or 0 in array.shape:
+            raise ValueError(
+                f"Expected latents of shape (batch, h, w, {self.latent_channels}). "
+                f"Received: shape {array.shape}"
+            )
+        return (tiling or Tiling()).decode(self._decode_tiles, array, self.downsampling_factor)
+
+    @cached_property
+    def _moments_of_tiles(self) -> TileFn:
+        return self._of_tiles(self.moments)
+
+    @cached_property
+    def _decode_tiles(self) -> TileFn:
+        return self._of_tiles(self.decode)
+
+    def _of_tiles(self, function: Callable[[Tensor], Tensor]) -> TileFn:
+        """A function of tiles and of what their group normalizations share; compiled."""
+
+        def apply(tiles: Tensor, weights: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            with SharedStatistics(weights, given) as shared:
+                outputs = function(tiles)
+            return outputs, shared.seen()
+
+        alone = compile_function(lambda tiles, weights: apply(tiles, weights), self.variables)
+        sharing = compile_function(apply, self.variables)
+
+        def compiled(tiles: Tensor, weights: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+            values = values_of(self.variables)
+            found: tuple[Tensor, Tensor] = (
+                alone(values, tiles, weights)
+                if given is None
+                else sharing(values, tiles, weights, given)
+            )
+            return found
+
+        return compiled
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

@@ -312,6 +312,26 @@ class AutoencoderTask(Task):
         self.finish_average()
         return super().predict(x, **kwargs)["reconstruction"].clip(-1.0, 1.0)
 
+    def code_indices(self, x: Any, **kwargs: Any) -> Array:
+        """The codes that a `VQModel` chooses for images, with the averaged weights, where there are any.
+
+        Args:
+            x: images, as `predict` takes them.
+            **kwargs: see `predict`.
+
+        Returns:
+            Integers from 0 to the number of codes, `(N, height/f, width/f)`.
+
+        Raises:
+            ValueError: if the autoencoder has no codebook.
+        """
+        if not isinstance(self.autoencoder, VQModel):
+            raise ValueError(
+                f"Expected a VQModel, which has codes. Received: a {type(self.autoencoder).__name__}"
+            )
+        self.finish_average()
+        return np.asarray(super().predict(x, **kwargs)["indices"])
+
     def averaged_autoencoder(self) -> AutoencoderKL | VQModel:
         """A copy of the autoencoder, with the averaged weights where there are any."""
         self.finish_average()

@@ -9,6 +9,7 @@ from keras import ops
 from tqdm import tqdm
 
 from keras_ldm.diffusion import FlowSchedule
+from keras_ldm.models import Tiling
 from keras_ldm.samplers import ImageNoise, NamedSampler, get_grid, get_sampler, image_seeds
 from keras_ldm.tasks.arguments import preprocess_conditions
 from keras_ldm.tasks.blending import BlendedConditions
@@ -44,6 +45,7 @@ class Generation:
         mask: where to fill.
         image_size: height and width.
         compile_loop: whether to run all steps as one program.
+        tiling: how large images are cut for the autoencoder.
         sampler_options: for the sampler.
     """
 
@@ -65,6 +67,7 @@ class Generation:
         mask: Array | None,
         image_size: tuple[int, int] | None,
         compile_loop: bool,
+        tiling: Tiling | None,
         sampler_options: Mapping[str, Any],
     ) -> None:
         task.latent_space.require_measured()
@@ -72,6 +75,7 @@ class Generation:
             require_compilable_loop()
         self.task = task
         self.compile_loop = compile_loop
+        self.tiling = tiling
         self.sampler = get_sampler(default_sampler(task) if sampler is None else sampler)
         self.sampler_options = check_options(self.sampler, sampler_options)
         levels = choose_sigmas(task, self.sampler, sigmas, num_steps)
@@ -83,6 +87,7 @@ class Generation:
             image=image,
             strength=strength,
             mask=mask,
+            tiling=tiling,
         )
         self.blend = conditions if isinstance(conditions, BlendedConditions) else None
         if isinstance(conditions, BlendedConditions):

@@ -9,7 +9,7 @@ from keras import ops
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import Schedule
 from keras_ldm.images import image_sides, to_uint8
-from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.models import Autoencoder, Tiling, UNet
 from keras_ldm.samplers import ImageNoise, image_seeds, slerp
 from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.classifier_arguments import ClassifierArguments
@@ -59,24 +59,25 @@ class GenerativeTask(Task):
 
     # === Latents ===
 
-    def encode_moments(self, images: Array) -> Array:
+    def encode_moments(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Encodes images once and for all, for the key "moments" in training.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            tiling: cuts large images, for less memory; by default each is encoded whole.
 
         Returns:
             Mean and log-variance of their latents, float32 `(N, h, w, 2 * latent_channels)`.
         """
-        return self.latent_space.moments(images)
+        return self.latent_space.moments(images, tiling=tiling)
 
-    def encode_images(self, images: Array) -> Array:
+    def encode_images(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Latents of images at unit scale (the mode): what the U-Net sees without noise."""
-        return self.latent_space.encode(images)
+        return self.latent_space.encode(images, tiling)
 
-    def decode_latents(self, latents: Tensor) -> Array:
+    def decode_latents(self, latents: Tensor, tiling: Tiling | None = None) -> Array:
         """Images from latents at unit scale, as floats about in [-1, 1]."""
-        return self.latent_space.decode(latents)
+        return self.latent_space.decode(latents, tiling=tiling)
 
     # === Drawing ===
 
@@ -125,6 +126,7 @@ class GenerativeTask(Task):
         batch_size: int = 16,
         progress: bool = True,
         compile_loop: bool = False,
+        tiling: Tiling | None = None,
         **sampler_options: Any,
     ) -> Array:
         """Draws images.
@@ -167,6 +169,8 @@ class GenerativeTask(Task):
             progress: whether to show a progress bar.
             compile_loop: run all steps as one XLA program, on TensorFlow and JAX; another number of
                 steps compiles anew, and levels may where noise is added.
+            tiling: how large images are cut for encoding and decoding; by default each is whole. The
+                U-Net sees all of the latents.
             **sampler_options: for the sampler, such as `eta` for DDIM.
 
         Returns:
@@ -192,6 +196,7 @@ class GenerativeTask(Task):
             mask=mask,
             image_size=image_sides(image_size),
             compile_loop=compile_loop,
+            tiling=tiling,
             sampler_options=sampler_options,
         )
         return self._draw(generation, output, callback, batch_size, progress)
@@ -298,6 +303,7 @@ class GenerativeTask(Task):
             mask=None,
             image_size=None,
             compile_loop=False,
+            tiling=None,
             sampler_options={},
         )
         return invert(self, images, generation, batch_size, progress)
@@ -315,7 +321,7 @@ class GenerativeTask(Task):
         results = []
         for rows, latents in generation.run(batch_size, callback, progress):
             if output == "images":
-                images = to_uint8(generation.task.decode_latents(latents))
+                images = to_uint8(generation.task.decode_latents(latents, generation.tiling))
                 latents = generation.start.keep_pixels(images, rows)
             results.append(latents)
         return np.concatenate(results)

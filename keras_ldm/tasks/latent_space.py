@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_of
 from keras_ldm.images import check_images, to_floats
-from keras_ldm.models import Autoencoder
+from keras_ldm.models import Autoencoder, Tiling
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.types import Array, Batch, Config, Seed, Tensor
 
@@ -140,12 +140,13 @@ class LatentSpace(keras.layers.Layer):
 
         return compile_function(in_batch_parts(decode), self.variables)
 
-    def moments(self, images: Array, batch_size: int = 32) -> Array:
+    def moments(self, images: Array, batch_size: int = 32, tiling: Tiling | None = None) -> Array:
         """What the autoencoder says of the latents of images: see its `moments`.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
             batch_size: images encoded at a time; a progress bar shows if there are many.
+            tiling: cuts large images; by default each is encoded whole.
 
         Returns:
             float32 `(N, h, w, moment_channels)`.
@@ -157,6 +158,8 @@ class LatentSpace(keras.layers.Layer):
         images = check_images(images, model.image_channels, model.downsampling_factor)
         if not len(images):
             raise ValueError("Expected at least one image. Received: none")
+        if tiling is not None:
+            return model.moments_in_tiles(images, tiling)
         values = values_of(model.variables)
         starts = range(0, len(images), batch_size)
         encoded = [
@@ -167,21 +170,26 @@ class LatentSpace(keras.layers.Layer):
         ]
         return np.concatenate(encoded)
 
-    def encode(self, images: Array) -> Array:
-        """Latents of images at unit scale, without noise (the mode)."""
+    def encode(self, images: Array, tiling: Tiling | None = None) -> Array:
+        """Latents of images at unit scale, without noise (the mode); `tiling` as `moments` takes it."""
         self.require_measured()
-        moments = ops.convert_to_tensor(self.moments(images))
+        moments = ops.convert_to_tensor(self.moments(images, tiling=tiling))
         mean = ops.convert_to_numpy(self.autoencoder.distribution(moments).mode())
         return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
 
-    def decode(self, latents: Tensor, batch_size: int = 16) -> Array:
+    def decode(self, latents: Tensor, batch_size: int = 16, tiling: Tiling | None = None) -> Array:
         """Images, floats about in [-1, 1], from latents at unit scale, so many at a time.
+
+        `tiling` cuts large ones; by default each is decoded whole.
 
         Raises:
             ValueError: if they are not the autoencoder's latents, at least one.
         """
         self.require_measured()
         count = check_latents(latents, self.autoencoder.latent_channels)[0]
+        if tiling is not None:
+            std, mean = (ops.convert_to_numpy(x) for x in (self.std, self.mean))
+            return self.autoencoder.decode_in_tiles(ops.convert_to_numpy(latents) * std + mean, tiling)
         values = values_of(self.variables)
         batches = (latents[start : start + batch_size] for start in range(0, count, batch_size))
         return np.concatenate(

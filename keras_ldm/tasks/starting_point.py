@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.images import check_images, to_uint8
+from keras_ldm.models import Tiling
 from keras_ldm.samplers import NamedSampler
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.types import Array, NoiseFn, Tensor
@@ -27,6 +28,7 @@ class StartingPoint:
         image: to start from.
         strength: how far back to noise.
         mask: where to fill.
+        tiling: how large images are cut for encoding.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class StartingPoint:
         image: Array | None,
         strength: float | None,
         mask: Array | None,
+        tiling: Tiling | None,
     ) -> None:
         self.task = task
+        self.tiling = tiling
         self.sampler = sampler
         channels = task.autoencoder.latent_channels
         self.initial_latents = None
@@ -124,7 +128,7 @@ class StartingPoint:
     def clean_latents(self, rows: slice) -> Tensor:
         """The latents of some of the images to start from."""
         if self._encoded is None and self.image is not None:
-            self._encoded = self.task.encode_images(self.image)
+            self._encoded = self.task.encode_images(self.image, self.tiling)
         if self._encoded is None:
             raise ValueError("Expected an `image` to start from. Received: None")
         return ops.convert_to_tensor(self._take(self._encoded, rows))

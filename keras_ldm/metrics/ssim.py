@@ -1,0 +1,102 @@
+"""The structural similarity index.
+
+SSIM(x, y) = (2 μx μy + C1) (2 σxy + C2) / ((μx² + μy² + C1) (σx² + σy² + C2))
+
+with means, variances and covariances under a Gaussian window of 11 pixels (σ = 1.5), averaged over its
+places within the image and over channels; C1 = (0.01·peak)², C2 = (0.03·peak)².
+
+Reference: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ldm.types import Array, Config, Tensor
+
+_WINDOW, _SIGMA = 11, 1.5
+
+
+@keras.saving.register_keras_serializable("keras_ldm")
+class StructuralSimilarity(keras.metrics.Mean):
+    """Mean SSIM of images: 1 for equal ones, about 0 for unrelated ones.
+
+    Args:
+        peak: difference between the largest and the smallest possible value: 2 for images in
+            [-1, 1], 255 for uint8 images.
+        name: of the metric.
+        **kwargs: see `keras.metrics.Mean`.
+
+    Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861.
+
+    Example:
+
+    ```python
+    metric = keras_ldm.metrics.StructuralSimilarity(peak=255)
+    metric.update_state(images, reconstructions)    # (batch, height, width, channels)
+    metric.result()
+    ```
+    """
+
+    def __init__(self, peak: float = 2.0, name: str = "ssim", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        if not peak > 0:
+            raise ValueError(f"Expected a `peak` > 0. Received: {peak}")
+        self.peak = peak
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
+        """Takes in a batch.
+
+        Args:
+            y_true: `(batch, height, width, channels)`, of at least 11 pixels a side.
+            y_pred: of the same shape.
+            sample_weight: `(batch,)`, or None.
+
+        Raises:
+            ValueError: for smaller images, or those of another shape.
+        """
+        x, y = (ops.cast(images, "float32") / self.peak for images in (y_true, y_pred))
+        if len(x.shape) != 4 or tuple(x.shape) != tuple(y.shape):
+            raise ValueError(
+                "Expected two batches of images of one shape (batch, height, width, channels). "
+                f"Received: shapes {tuple(x.shape)} and {tuple(y.shape)}"
+            )
+        if any(side is not None and side < _WINDOW for side in x.shape[1:3]):
+            raise ValueError(
+                f"Expected images of at least {_WINDOW} pixels a side. Received: shape {tuple(x.shape)}"
+            )
+        super().update_state(_similarity(x, y), sample_weight)
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        return {**super().get_config(), "peak": self.peak}
+
+
+def _similarity(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM of each pair of images, whose peak is 1."""
+    channels = x.shape[-1]
+    # About the mean of both, so that the differences of squares below keep their digits.
+    middle = (ops.mean(x, (1, 2), keepdims=True) + ops.mean(y, (1, 2), keepdims=True)) / 2
+    u, v = x - middle, y - middle
+    values = ops.concatenate([u, v, u * u, v * v, u * v], axis=-1)
+    window = _gaussian()
+    for kernel in (window[:, None], window[None, :]):
+        kernel = np.tile(kernel[:, :, None, None], (1, 1, 5 * channels, 1)).astype("float32")
+        values = ops.depthwise_conv(
+            values, ops.convert_to_tensor(kernel), padding="valid", data_format="channels_last"
+        )
+    mean_u, mean_v, uu, vv, uv = ops.split(values, 5, axis=-1)
+    variances = uu + vv - mean_u**2 - mean_v**2
+    covariance = uv - mean_u * mean_v
+    mean_x, mean_y = mean_u + middle, mean_v + middle
+    c1, c2 = 0.01**2, 0.03**2
+    light = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return ops.mean(light * (2 * covariance + c2) / (variances + c2), axis=(1, 2, 3))
+
+
+def _gaussian() -> Array:
+    places = np.arange(_WINDOW) - (_WINDOW - 1) / 2
+    weights = np.exp(-(places**2) / (2 * _SIGMA**2))
+    return np.asarray(weights / weights.sum())
