@@ -90,8 +90,8 @@ def make_task(kind: str, factor: int, steps: int, *, pixels_only: bool) -> kl.ta
         losses = {
             "perceptual_loss": kl.losses.LPIPS(),
             "discriminator": kl.models.PatchDiscriminator(filters=32, num_layers=2),
-            "discriminator_start": steps // 2,
-            "discriminator_weight": 0.5 if kind == "kl" else 0.75,
+            "discriminator_start": 2 * steps // 3,
+            "discriminator_weight": 0.5 if kind == "kl" else 0.3,
         }
     task = kl.tasks.AutoencoderTask(autoencoder, **losses)
     own = None if pixels_only else keras.optimizers.Adam(2e-4, beta_1=0.5, beta_2=0.9)

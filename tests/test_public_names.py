@@ -69,8 +69,10 @@ NAMES = {
         get_weighting
         linear_schedule
         mask_blending
+        prior_bits
         scaled_linear_schedule
         static_thresholding
+        step_bits
         stratified_timesteps
         uniform_timesteps
         zero_terminal_snr
@@ -212,6 +214,7 @@ NAMES = {
         LatentDiffusion
         LatentSpace
         NoisyLatentClassifier
+        RateDistortion
         Task
         TextToImage
         load

@@ -18,6 +18,8 @@ from keras_ldm.diffusion.schedules import scaled_linear_schedule as scaled_linea
 from keras_ldm.diffusion.schedules import zero_terminal_snr as zero_terminal_snr
 from keras_ldm.diffusion.thresholding import dynamic_thresholding as dynamic_thresholding
 from keras_ldm.diffusion.thresholding import static_thresholding as static_thresholding
+from keras_ldm.diffusion.variational_bound import prior_bits as prior_bits
+from keras_ldm.diffusion.variational_bound import step_bits as step_bits
 from keras_ldm.diffusion.weighting import MinSNRWeighting as MinSNRWeighting
 from keras_ldm.diffusion.weighting import SimpleWeighting as SimpleWeighting
 from keras_ldm.diffusion.weighting import get_weighting as get_weighting

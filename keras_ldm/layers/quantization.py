@@ -45,7 +45,7 @@ class VectorQuantizer(keras.layers.Layer):
 
     With `ema_decay` codes are not trained: in training each follows the average of the latents that
     chose it, and the loss is `beta · mean|sg(code) - z|²`. Then a code that is hardly chosen may restart
-    at a latent of the batch.
+    at a latent of the batch; and so they all begin, at latents of the first one.
 
     Args:
         num_codes: entries of the codebook.
@@ -115,8 +115,9 @@ class VectorQuantizer(keras.layers.Layer):
             state = {"initializer": "zeros", "trainable": False, "autocast": False, "dtype": "float32"}
             self.counts = self.add_weight(shape=(self.num_codes,), name="counts", **state)
             self.sums = self.add_weight(shape=(self.num_codes, dim), name="sums", **state)
-            self.counts.assign(ops.ones(self.num_codes))
-            self.sums.assign(ops.copy(ops.cast(self.codebook, "float32")))
+            if self.restart_below is None:
+                self.counts.assign(ops.ones(self.num_codes))
+                self.sums.assign(ops.copy(ops.cast(self.codebook, "float32")))
 
     def call(self, inputs: Tensor, training: bool = False) -> Quantized:
         """Quantizes; in training, codes that follow averages move."""

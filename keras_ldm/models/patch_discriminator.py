@@ -125,7 +125,7 @@ class PatchDiscriminator(keras.Model):
             for norm in row[1:]:
                 x = norm(x, training=training)
             if index < last:
-                x = ops.leaky_relu(x, 0.2)
+                x = ops.maximum(x, 0.2 * x)  # leaky; TensorFlow's graph optimizer fails at its own
         return ops.cast(x, "float32")
 
     def get_config(self) -> Config:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from keras import ops
+from tqdm import tqdm
 
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import Schedule
@@ -17,10 +18,12 @@ from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.generation import Generation, Grid
 from keras_ldm.tasks.guidance import GuidanceArguments
 from keras_ldm.tasks.inference import InferenceNetworks
+from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.inversion import invert
 from keras_ldm.tasks.latent_space import LatentSpace
 from keras_ldm.tasks.noisy_latent_classifier import NoisyLatentClassifier
 from keras_ldm.tasks.prediction import predict_epsilon
+from keras_ldm.tasks.rate_distortion import RateDistortion, rate_distortion
 from keras_ldm.tasks.task import Task
 from keras_ldm.types import Array, Batch, SamplerFn, StepCallback, Tensor
 
@@ -58,6 +61,43 @@ class GenerativeTask(Task):
         return self.autoencoder.downsampling_factor * int(2 ** (len(self.unet.channels) - 1))
 
     # === Latents ===
+
+    def measure_latents(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Sets the scale of the latents by a pass over data.
+
+        The first `fit` does so with 16 batches, unless a scale is known. Measure before training: the
+        network knows its latents by their scale. It is saved with the model.
+
+        Args:
+            x: images or moments, in any form that `fit` takes; conditions are not looked at.
+            batch_size: for arrays only; 32 by default.
+            steps: batches to look at, all by default.
+            progress: whether to show a progress bar.
+
+        Raises:
+            ValueError: for other data, none, or latents that do not vary.
+        """
+        space = self.latent_space
+        dataset = TaskDataset(
+            x,
+            lambda batch: space.preprocess(batch, self.autoencoder.downsampling_factor),
+            batch_size=batch_size,
+            steps=steps,
+        )
+        if dataset.num_batches is None:
+            raise ValueError("Expected `steps`. Received: an endless dataset")
+        dataset.on_epoch_begin()
+        bar = tqdm(range(dataset.num_batches), "measuring", disable=not progress)
+        batches = (dataset[index] for index in bar)
+        space.measure(b["moments"] if "moments" in b else space.moments(b["image"]) for b in batches)
+        dataset.on_epoch_end()
 
     def encode_moments(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Encodes images once and for all, for the key "moments" in training.
@@ -283,14 +323,59 @@ class GenerativeTask(Task):
         Raises:
             ValueError: for images or conditions that the model does not take.
         """
+        guidance = GuidanceArguments(guidance_scale, 0.0, None, negative_conditions)
+        generation = self._generation_of(images, conditions, guidance, num_steps, sigmas)
+        return invert(self, images, generation, batch_size, progress)
+
+    def rate_distortion(
+        self,
+        images: Array,
+        conditions: Batch | None = None,
+        *,
+        num_steps: int | None = None,
+        sigmas: Grid | None = None,
+        seed: int = 0,
+        batch_size: int = 16,
+        progress: bool = True,
+    ) -> RateDistortion:
+        """How well images are known after how many bits, along the reverse process.
+
+        The bits are those of the variational bound of a chain with these steps: more steps, a tighter
+        bound. A grid's level 0 is left out, where bits have no end.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            conditions: what the images show, as `generate` takes them; the receiver knows them.
+            num_steps: steps of the chain, by default 50.
+            sigmas: noise levels to visit; see `generate`.
+            seed: of the noise.
+            batch_size: images at a time.
+            progress: whether to show a progress bar.
+
+        Raises:
+            ValueError: for images or conditions that the model does not take.
+        """
+        guidance = GuidanceArguments(1.0, 0.0, None, None)
+        generation = self._generation_of(images, conditions, guidance, num_steps, sigmas)
+        return rate_distortion(self, generation, seed, batch_size, progress)
+
+    def _generation_of(
+        self,
+        images: Array,
+        conditions: Batch | None,
+        guidance: GuidanceArguments,
+        num_steps: int | None,
+        sigmas: Grid | None,
+    ) -> Generation:
+        """That of given images, with the levels of DDIM."""
         self.finish_average()
         if images is None:
-            raise ValueError("Expected `images` to invert. Received: None")
+            raise ValueError("Expected `images`. Received: None")
         shape = np.shape(images)
-        generation = Generation(
+        return Generation(
             self,
             conditions,
-            GuidanceArguments(guidance_scale, 0.0, None, negative_conditions),
+            guidance,
             ClassifierArguments(None, None, 1.0),
             num_images=shape[0] if len(shape) == 4 else None,
             num_steps=num_steps,
@@ -306,7 +391,6 @@ class GenerativeTask(Task):
             tiling=None,
             sampler_options={},
         )
-        return invert(self, images, generation, batch_size, progress)
 
     @staticmethod
     def _draw(

@@ -200,22 +200,33 @@ class LatentSpace(keras.layers.Layer):
         )
 
     def measure(self, batches: Iterable[Array]) -> None:
-        """Sets the scale from batches of moments.
+        """Sets the scale from batches of moments, each looked at once.
 
         Args:
             batches: each `(batch, h, w, moment_channels)`.
 
         Raises:
-            ValueError: if the latents do not vary, as those of an untrained model may not.
+            ValueError: if the latents do not vary, as those of an untrained model may not, or there
+                are none.
         """
-        moments = ops.convert_to_tensor(np.concatenate(list(batches)))
-        posterior = self.autoencoder.distribution(moments)
-        mean, spread = (
-            ops.convert_to_numpy(x).astype(np.float64) for x in (posterior.mean, posterior.variance)
-        )
-        axes = (0, 1, 2) if self.per_channel else None
-        offset = mean.mean(axis=axes) if self.per_channel else 0.0
-        variance = mean.var(axis=axes) + spread.mean(axis=axes)
+        count, total, squares, spread = 0, 0.0, 0.0, 0.0  # sums over each channel, in float64
+        for moments in batches:
+            posterior = self.autoencoder.distribution(ops.convert_to_tensor(moments))
+            mean, variance = (
+                ops.convert_to_numpy(x).astype(np.float64).reshape(-1, self.autoencoder.latent_channels)
+                for x in (posterior.mean, posterior.variance)
+            )
+            count += len(mean)
+            total = total + mean.sum(axis=0)
+            squares = squares + np.square(mean).sum(axis=0)
+            spread = spread + variance.sum(axis=0)
+        if not count:
+            raise ValueError("Expected moments of latents. Received: none")
+        averages = np.array([total, squares, spread]) / count
+        if not self.per_channel:
+            averages = averages.mean(axis=1, keepdims=True)
+        offset = averages[0] if self.per_channel else 0.0
+        variance = averages[1] - np.square(averages[0]) + averages[2]
         if not np.all(variance > 1e-12):
             raise ValueError(
                 "Expected latents that vary. Received: an autoencoder whose latents have the "

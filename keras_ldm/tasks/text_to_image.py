@@ -11,6 +11,7 @@ from keras_ldm.models import Autoencoder, UNet
 from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
+from keras_ldm.tasks.rate_distortion import RateDistortion
 from keras_ldm.types import Array, Batch, Config
 
 
@@ -152,11 +153,21 @@ class TextToImage(LatentDiffusion):
         Returns:
             float32 noise `(N, h, w, c)`, for `initial_latents`.
         """
-        if isinstance(prompts, str):
-            prompts = [prompts] * len(images)
-        negative = _negative(negative_prompts, len(prompts))
-        conditions = {"caption": to_numpy(prompts)}
+        conditions = _of_images(prompts, images)
+        negative = _negative(negative_prompts, len(conditions["caption"]))
         return super().invert(images, conditions, negative_conditions=negative, **kwargs)
+
+    def rate_distortion(  # type: ignore[override]
+        self, images: Array, prompts: str | Sequence[str] | Array, **kwargs: Any
+    ) -> RateDistortion:
+        """How well images are known after how many bits; see `GenerativeTask.rate_distortion`.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
+            prompts: what they show: one for all, or one for each.
+            **kwargs: num_steps, sigmas, seed, batch_size, progress.
+        """
+        return super().rate_distortion(images, _of_images(prompts, images), **kwargs)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""
@@ -170,6 +181,11 @@ class TextToImage(LatentDiffusion):
             "caption_length": embedder["length"],
             "null_tokens": embedder["null_tokens"],
         }
+
+
+def _of_images(prompts: str | Sequence[str] | Array, images: Array) -> dict[str, Array]:
+    """Conditions of given images from one prompt for all, or one for each."""
+    return {"caption": to_numpy([prompts] * len(images) if isinstance(prompts, str) else prompts)}
 
 
 def _negative(prompts: str | Sequence[str] | Array | None, count: int) -> Batch | None:

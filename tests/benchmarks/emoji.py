@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.benchmarks`, when run as a script
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))  # for `quickstart`
 
-from tests.benchmarks.workers import Autoencoders, UNets, Worker
+from tests.benchmarks.workers import Autoencoders, UNets, rates
 
 # A diffusers + torch version of the job: f4 autoencoder, 5 minutes; U-Net of 64/128/256 with frozen
 # MiniLM embeddings, 18 minutes, on 2 cores.
@@ -68,16 +68,8 @@ def throughput(rounds: int) -> None:
     """Steps a second of both libraries."""
     print("| | keras_ldm | diffusers + torch | ratio |\n|---|---|---|---|")
     for name, (networks, steps) in STAGES.items():
-        workers = {library: Worker(networks, library) for library in ("keras", "torch")}
-        for worker in workers.values():
-            worker.seconds(4)
-        rates = {library: [] for library in workers}
-        for _ in range(rounds):
-            for library, worker in workers.items():
-                rates[library].append(steps / worker.seconds(steps))
-        for worker in workers.values():
-            worker.close()
-        ours, theirs = (statistics.median(rates[library]) for library in ("keras", "torch"))
+        jobs = {library: (networks, library) for library in ("keras", "torch")}
+        ours, theirs = rates(jobs, steps, rounds).values()
         print(f"| {name} | {ours:.2f}/s | {theirs:.2f}/s | {ours / theirs:.2f} |", flush=True)
 
 

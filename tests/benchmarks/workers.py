@@ -6,6 +6,7 @@ and waits between its turns, so that runs can alternate.
 
 import multiprocessing
 import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Autoencoders:
 
         task = kl.tasks.AutoencoderTask(self.keras_model(), reconstruction_loss="l2")
         task.compile(keras.optimizers.Adam(1e-4))
-        images = self._images()
+        images = _random_images()
         return lambda steps: task.fit(
             images, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0
         )
@@ -68,7 +69,7 @@ class Autoencoders:
 
         model = self.torch_model()
         optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-        images = torch.from_numpy(self._images()).permute(0, 3, 1, 2)
+        images = torch.from_numpy(_random_images()).permute(0, 3, 1, 2)
 
         def step(rows: torch.Tensor) -> None:
             batch = images[rows].float() / 127.5 - 1.0
@@ -81,8 +82,91 @@ class Autoencoders:
 
         return lambda steps: _loop(step, steps, self.batch_size, len(images))
 
-    def _images(self) -> np.ndarray:
-        return np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), np.uint8)
+
+@dataclass(frozen=True)
+class FirstStages:
+    """A KL or VQ autoencoder with LPIPS (VGG16) and a PatchGAN discriminator with the adaptive weight.
+
+    The networks' weights are random, LPIPS's too: the work is the same.
+    """
+
+    channels: tuple[int, ...]
+    num_codes: int | None = None
+    latent_channels: int = 4
+    batch_size: int = 16
+    adaptive: bool = True
+    filters: int = 32
+
+    def keras_models(self) -> list[Any]:
+        """Autoencoder, discriminator, LPIPS."""
+        import keras_ldm as kl
+
+        options = {"num_res_blocks": 1, "groups": 8, "middle_attention": False}
+        if self.num_codes is None:
+            model = kl.models.AutoencoderKL(self.channels, self.latent_channels, **options)
+        else:
+            model = kl.models.VQModel(self.channels, self.latent_channels, self.num_codes, **options)
+        discriminator = kl.models.PatchDiscriminator(self.filters, num_layers=2)
+        return [model, discriminator, kl.models.LPIPSNetwork("vgg16")]
+
+    def torch_models(self) -> list[Any]:
+        """The same, of diffusers and torch."""
+        import diffusers
+
+        from tests.benchmarks import torch_losses
+
+        options = {
+            "block_out_channels": self.channels,
+            "down_block_types": ("DownEncoderBlock2D",) * len(self.channels),
+            "up_block_types": ("UpDecoderBlock2D",) * len(self.channels),
+            "layers_per_block": 1,
+            "latent_channels": self.latent_channels,
+            "norm_num_groups": 8,
+            "mid_block_add_attention": False,
+        }
+        if self.num_codes is None:
+            model = diffusers.AutoencoderKL(**options)
+        else:
+            model = diffusers.VQModel(num_vq_embeddings=self.num_codes, **options)
+        return [model, torch_losses.discriminator(self.filters), torch_losses.LPIPS()]
+
+    def keras(self) -> Train:
+        import keras
+
+        import keras_ldm as kl
+
+        model, discriminator, lpips = self.keras_models()
+        task = kl.tasks.AutoencoderTask(
+            model,
+            perceptual_loss=lpips,
+            discriminator=discriminator,
+            adaptive_weight=self.adaptive,
+        )
+        task.compile(
+            keras.optimizers.Adam(1e-4, beta_1=0.5, beta_2=0.9),
+            discriminator_optimizer=keras.optimizers.Adam(1e-4, beta_1=0.5, beta_2=0.9),
+        )
+        images = _random_images()
+        return lambda steps: task.fit(
+            images, batch_size=self.batch_size, steps_per_epoch=steps, verbose=0
+        )
+
+    def torch(self) -> Train:
+        import torch
+
+        from tests.benchmarks.torch_losses import FirstStageStep
+
+        step = FirstStageStep(*self.torch_models(), adaptive=self.adaptive)
+        images = torch.from_numpy(_random_images()).permute(0, 3, 1, 2)
+
+        def train(rows: torch.Tensor) -> None:
+            step(images[rows].float() / 127.5 - 1.0)
+
+        return lambda steps: _loop(train, steps, self.batch_size, len(images))
+
+
+def _random_images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (512, 64, 64, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -185,6 +269,9 @@ def _loop(step: Callable, steps: int, batch_size: int, count: int) -> None:
         step(order[i * batch_size : (i + 1) * batch_size])
 
 
+Networks = Autoencoders | FirstStages | UNets
+
+
 class Worker:
     """A process that trains some steps at a time and says how long they took.
 
@@ -193,7 +280,7 @@ class Worker:
         library: "keras" or "torch".
     """
 
-    def __init__(self, networks: Autoencoders | UNets, library: str) -> None:
+    def __init__(self, networks: Networks, library: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, end = context.Pipe()
         self.process = context.Process(target=_serve, args=(networks, library, end), daemon=True)
@@ -210,7 +297,27 @@ class Worker:
         self.process.join()
 
 
-def _serve(networks: Autoencoders | UNets, library: str, connection: Connection) -> None:
+def rates(jobs: dict[str, tuple[Networks, str]], steps: int, rounds: int) -> dict[str, float]:
+    """Steps a second of jobs that take turns: the median of so many rounds.
+
+    Args:
+        jobs: networks and library, by name.
+        steps: of a turn.
+        rounds: how often each has its turn.
+    """
+    workers = {name: Worker(*job) for name, job in jobs.items()}
+    for worker in workers.values():
+        worker.seconds(4)
+    found: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            found[name].append(steps / worker.seconds(steps))
+    for worker in workers.values():
+        worker.close()
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def _serve(networks: Networks, library: str, connection: Connection) -> None:
     if library == "keras":
         os.environ["KERAS_BACKEND"] = "tensorflow"
         import keras_ldm as kl

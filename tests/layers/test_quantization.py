@@ -177,8 +177,23 @@ def test_a_dead_code_restarts_at_a_latent() -> None:
     alive = numpy(layer.counts) != 0.5
     assert alive.sum() == 6
     again = averaging(restart_below=0.5)
+    again.counts.assign(np.ones(7))
     again(Z, training=True)
     assert (numpy(again.counts) > 0.5).all()
+
+
+def test_codes_that_may_restart_begin_at_latents() -> None:
+    latents = 50 + np.random.default_rng(0).standard_normal((64, 3)).astype("float32")
+    layer = VectorQuantizer(20, ema_decay=0.98, restart_below=0.25)
+    layer(latents)  # outside training nothing moves
+    assert np.abs(numpy(layer.codebook)).max() <= 1 / 20
+    layer(latents, training=True)
+    apart = np.abs(latents[None] - numpy(layer.codebook)[:, None]).max(axis=-1).min(axis=1)
+    on_latents = apart < 1e-2
+    assert on_latents.sum() >= 19  # one code, the nearest of all, may be at their mean
+    mean = latents.mean(axis=0)
+    np.testing.assert_allclose(numpy(layer.codebook)[~on_latents], mean[None], atol=1e-2)
+    assert np.unique(numpy(layer(latents).indices)).size > 10
 
 
 def test_more_codes_than_latents() -> None:

@@ -449,7 +449,7 @@ def test_inversion_with_prompts(task) -> None:
     guided = {"guidance_scale": 2.0, "num_steps": 2, "progress": False}
     away = task.invert(images(2), captions(2), negative_prompts=captions(2)[::-1], **guided)
     assert np.abs(away - task.invert(images(2), captions(2), **guided)).max() > 1e-4
-    with pytest.raises(ValueError, match="Expected `images` to invert"):
+    with pytest.raises(ValueError, match="Expected `images`. Received: None"):
         task.invert(None, captions(2))
 
 
