@@ -1,6 +1,5 @@
 """The example that measures guidance, on a few made-up pictures and small networks."""
 
-import gzip
 import sys
 from pathlib import Path
 
@@ -22,26 +21,15 @@ def example(monkeypatch):
     return fashion_mnist
 
 
-@pytest.fixture
-def data(tmp_path):
-    """Files of the form of Fashion-MNIST: the class is a shade."""
-    folder, rng = tmp_path / "data", np.random.default_rng(0)
-    folder.mkdir()
-    for split, count in (("train", 64), ("t10k", 20)):
-        labels = np.arange(count) % 10
-        images = 20 * labels[:, None, None] + rng.integers(0, 20, (count, 28, 28))
-        for name, header, values in (("images-idx3", 16, images), ("labels-idx1", 8, labels)):
-            with gzip.open(folder / f"{split}-{name}-ubyte.gz", "wb") as file:
-                file.write(bytes(header) + values.astype(np.uint8).tobytes())
-    return folder
-
-
 def run(example, monkeypatch, *arguments) -> None:
     monkeypatch.setattr(sys, "argv", ["fashion_mnist.py", *map(str, arguments)])
     example.main()
 
 
-def test_guidance_is_drawn_and_measured(example, data, monkeypatch, tmp_path, capsys) -> None:
+def test_guidance_is_drawn_and_measured(
+    example, fashion_mnist_files, monkeypatch, tmp_path, capsys
+) -> None:
+    data = fashion_mnist_files
     images, labels = example.load(data, "t10k", None)
     assert images.shape == (20, 32, 32, 1) and list(labels[:3]) == [0, 1, 2]
     assert not images[:, :2].any() and images[:, 2:30, 2:30].any()

@@ -115,17 +115,24 @@ def test_every_kind_of_data_gives_one_scale() -> None:
 
     class Batches(keras.utils.PyDataset):
         num_batches = 3
+        epochs = 0
 
         def __getitem__(self, index):
             return batches[index]
 
-    found = []
+        def on_epoch_begin(self):
+            self.epochs += 1
+
+        def on_epoch_end(self):
+            self.epochs += 10
+
+    found, indexed = [], Batches()
     for data, options in (
         (x, {"batch_size": 4}),
         ({"image": x, "caption": np.zeros(9)}, {}),
         (batches, {}),
         (iter(batches), {"steps": 3}),
-        (Batches(), {}),
+        (indexed, {}),
         ({"moments": latent_diffusion().encode_moments(x)}, {"batch_size": 2}),
     ):
         task = latent_diffusion()
@@ -133,6 +140,7 @@ def test_every_kind_of_data_gives_one_scale() -> None:
         assert task.latent_space.is_measured
         found.append(numpy(task.latent_space.std)[0])
     np.testing.assert_allclose(found, found[0], rtol=1e-6)
+    assert indexed.epochs == 11  # one, begun and ended
     task.measure_latents(x, batch_size=3, steps=1, progress=False)
     assert numpy(task.latent_space.std)[0] != found[0]
 
