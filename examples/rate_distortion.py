@@ -116,6 +116,8 @@ def main() -> None:
     parser.add_argument("--num-test", type=int, default=256, help="pictures to measure")
     parser.add_argument("--steps", type=int, default=50)
     arguments = parser.parse_args()
+    if arguments.steps < 2:
+        parser.error(f"expected --steps of 2 or more, which make a curve; received {arguments.steps}")
     images, labels = load(arguments.data, "train", arguments.num_images)
     test_images, test_labels = load(arguments.data, "t10k", arguments.num_test)
     output, epochs = arguments.output, arguments.epochs
@@ -128,10 +130,7 @@ def main() -> None:
     )
 
     curve = task.rate_distortion(
-        test_images,
-        {"class_label": test_labels},
-        sigmas=kl.samplers.exponential_sigmas(task.schedule, arguments.steps),
-        batch_size=64,
+        test_images, {"class_label": test_labels}, num_steps=arguments.steps, batch_size=64
     )
     plot(curve).save(output / "curve.png")
     estimates(task, curve, test_images[:6], test_labels[:6]).save(output / "estimates.png")

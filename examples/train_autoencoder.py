@@ -102,15 +102,21 @@ def make_task(kind: str, factor: int, steps: int, *, pixels_only: bool) -> kl.ta
     return task
 
 
-def scores(task: kl.tasks.AutoencoderTask, images: np.ndarray) -> dict[str, float]:
-    """PSNR, SSIM and LPIPS of reconstructions, and the share of the codes in use."""
-    originals = images / 127.5 - 1
-    reconstructions = task.predict(images, verbose=0)
-    metrics = {
+def make_metrics() -> dict[str, keras.metrics.Metric]:
+    """What reconstructions are scored by; LPIPS needs its weights."""
+    return {
         "psnr": kl.metrics.PeakSignalToNoiseRatio(),
         "ssim": kl.metrics.StructuralSimilarity(),
         "lpips": kl.metrics.LPIPS(),
     }
+
+
+def scores(
+    task: kl.tasks.AutoencoderTask, images: np.ndarray, metrics: dict[str, keras.metrics.Metric]
+) -> dict[str, float]:
+    """The metrics of reconstructions, and the share of the codes in use."""
+    originals = images / 127.5 - 1
+    reconstructions = task.predict(images, verbose=0)
     for metric in metrics.values():
         for start in range(0, len(images), 32):
             rows = slice(start, start + 32)
@@ -142,6 +148,7 @@ def main() -> None:
     output = arguments.output or Path("runs/train_autoencoder") / name
     keras.utils.set_random_seed(0)
 
+    metrics = make_metrics()
     train, kept = emoji() if arguments.data == "emoji" else photographs(arguments.folder)
     print(f"{len(train)} pictures to train on, {len(kept)} to score, 64x64")
     steps = arguments.epochs * arguments.steps_per_epoch
@@ -166,7 +173,7 @@ def main() -> None:
     ).history
     minutes = (time.perf_counter() - start) / 60
     task.save(output / "autoencoder.keras")
-    found = scores(task, kept)
+    found = scores(task, kept, metrics)
     for file, values in (("scores", {**found, "minutes": minutes}), ("history", history)):
         with kl.files.atomic_path(output / f"{file}.json") as path:
             path.write_text(json.dumps(values, default=float))

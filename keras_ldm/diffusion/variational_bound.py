@@ -31,7 +31,7 @@ def prior_bits(schedule: Schedule, latents: Tensor, sigma: float) -> Tensor:
         `(batch,)`: bits of each image, almost none where the level is high.
 
     Raises:
-        ValueError: for a level that is not above 0.
+        ValueError: for a level that is not above 0, not finite, or not one of the schedule.
     """
     signal, noise = _rates(schedule, sigma)
     terms = signal**2 * ops.square(latents) + (noise**2 - 1.0 - 2.0 * math.log(noise))
@@ -64,9 +64,11 @@ def step_bits(
 
 
 def _rates(schedule: Schedule, sigma: float) -> tuple[float, float]:
-    if not sigma > 0:
-        raise ValueError(f"Expected a noise level above 0, where bits are finite. Received: {sigma:g}")
     _, signal, noise = schedule.rates(float(sigma))
+    if not 0 < sigma < math.inf or signal < 0:
+        raise ValueError(
+            f"Expected a noise level of the schedule above 0, where bits are finite. Received: {sigma:g}"
+        )
     return float(signal), float(noise)
 
 

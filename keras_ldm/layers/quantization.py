@@ -45,7 +45,8 @@ class VectorQuantizer(keras.layers.Layer):
 
     With `ema_decay` codes are not trained: in training each follows the average of the latents that
     chose it, and the loss is `beta · mean|sg(code) - z|²`. Then a code that is hardly chosen may restart
-    at a latent of the batch; and so they all begin, at latents of the first one.
+    at a latent of the batch; and so they all begin, at latents of the first one, unless they were loaded
+    or assigned.
 
     Args:
         num_codes: entries of the codebook.
@@ -77,8 +78,10 @@ class VectorQuantizer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"autocast": False, **kwargs})
-        if num_codes < 1:
-            raise ValueError(f"Expected `num_codes` >= 1. Received: {num_codes}")
+        if not isinstance(num_codes, int) or num_codes < 1:
+            raise ValueError(f"Expected `num_codes` >= 1. Received: {num_codes!r}")
+        if not 0 <= beta < float("inf"):
+            raise ValueError(f"Expected a finite `beta` of at least 0. Received: {beta}")
         if distance not in get_args(Distance):
             raise ValueError(
                 f"Expected `distance` {' or '.join(map(repr, get_args(Distance)))}. "
@@ -86,7 +89,7 @@ class VectorQuantizer(keras.layers.Layer):
             )
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"Expected `ema_decay` in [0, 1), or None. Received: {ema_decay}")
-        if restart_below is not None and (ema_decay is None or not restart_below > 0):
+        if restart_below is not None and (ema_decay is None or not 0 < restart_below < float("inf")):
             raise ValueError(
                 "Expected `restart_below` > 0 together with `ema_decay`, or None. "
                 f"Received: restart_below={restart_below}, ema_decay={ema_decay}"
@@ -103,21 +106,24 @@ class VectorQuantizer(keras.layers.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Makes the codebook."""
-        limit, dim = 1.0 / self.num_codes, input_shape[-1]
+        limit, follows = 1.0 / self.num_codes, self.ema_decay is not None
         self.codebook = self.add_weight(
-            shape=(self.num_codes, dim),
+            shape=(self.num_codes, input_shape[-1]),
             initializer=keras.initializers.RandomUniform(-limit, limit),
-            trainable=self.ema_decay is None,
+            trainable=not follows,
             autocast=False,
+            dtype="float32" if follows else None,
             name="codebook",
         )
-        if self.ema_decay is not None:
-            state = {"initializer": "zeros", "trainable": False, "autocast": False, "dtype": "float32"}
-            self.counts = self.add_weight(shape=(self.num_codes,), name="counts", **state)
-            self.sums = self.add_weight(shape=(self.num_codes, dim), name="sums", **state)
-            if self.restart_below is None:
-                self.counts.assign(ops.ones(self.num_codes))
-                self.sums.assign(ops.copy(ops.cast(self.codebook, "float32")))
+        if follows:
+            self.counts = self.add_weight(
+                shape=(self.num_codes,),
+                initializer="ones",
+                trainable=False,
+                autocast=False,
+                dtype="float32",
+                name="counts",
+            )
 
     def call(self, inputs: Tensor, training: bool = False) -> Quantized:
         """Quantizes; in training, codes that follow averages move."""
@@ -146,10 +152,15 @@ class VectorQuantizer(keras.layers.Layer):
     def _follow(self, latents: Tensor, nearest: Tensor, decay: float) -> None:
         """Moves codes towards the latents that chose them, and restarts those that few choose."""
         ones = ops.ones_like(latents[:, 0])
+        before, codebook = ops.convert_to_tensor(self.counts), ops.convert_to_tensor(self.codebook)
+        sums = codebook * self._smoothed(before)[:, None]
+        if self.restart_below is not None:  # codes that are as they were made stand for nothing yet
+            made = ops.all(ops.abs(codebook) <= 1.0 / self.num_codes)
+            before, sums = (ops.where(made, 0.0, x) for x in (before, sums))
         counts = ops.segment_sum(ones, nearest, num_segments=self.num_codes)
-        sums = ops.segment_sum(latents, nearest, num_segments=self.num_codes)
-        counts = decay * self.counts + (1.0 - decay) * counts
-        sums = decay * self.sums + (1.0 - decay) * sums
+        counts = decay * before + (1.0 - decay) * counts
+        seen = ops.segment_sum(latents, nearest, num_segments=self.num_codes)
+        sums = decay * sums + (1.0 - decay) * seen
         if self.restart_below is not None:
             dead = counts < self.restart_below
             last = ops.cast(ops.shape(latents)[0], "float32")
@@ -158,10 +169,12 @@ class VectorQuantizer(keras.layers.Layer):
             counts = ops.where(dead, self.restart_below, counts)
             sums = ops.where(dead[:, None], self.restart_below * chosen, sums)
         self.counts.assign(counts)
-        self.sums.assign(sums)
+        self.codebook.assign(sums / self._smoothed(counts)[:, None])
+
+    def _smoothed(self, counts: Tensor) -> Tensor:
+        """What the sums of latents are divided by: counts, none of them 0."""
         total = ops.sum(counts)
-        smoothed = (counts + _SMOOTHING) / (total + self.num_codes * _SMOOTHING) * total
-        self.codebook.assign(ops.cast(sums / smoothed[:, None], self.codebook.dtype))
+        return (counts + _SMOOTHING) / (total + self.num_codes * _SMOOTHING) * total
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

@@ -17,6 +17,7 @@ from keras import ops
 from keras_ldm.backend import in_batch_parts, with_gradient
 from keras_ldm.losses import get_adversarial_loss
 from keras_ldm.models import PatchDiscriminator
+from keras_ldm.tasks.arguments import check_at_least_zero
 from keras_ldm.types import Tensor
 
 _MAX_STRENGTH = 1e4
@@ -47,11 +48,9 @@ class Adversary:
         factor: float,
         start: int,
     ) -> None:
-        if min(weight, factor, start) < 0:
-            raise ValueError(
-                "Expected a weight, a factor and a start of the discriminator of at least 0. "
-                f"Received: {weight}, {factor}, {start}"
-            )
+        check_at_least_zero(
+            discriminator_weight=weight, discriminator_factor=factor, discriminator_start=start
+        )
         self.network = network
         self.loss = get_adversarial_loss(loss)
         self.weight = weight

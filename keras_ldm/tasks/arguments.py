@@ -1,4 +1,4 @@
-"""Arguments that several methods of a task take: latents and raw conditions, checked."""
+"""Arguments that several tasks or their methods take: numbers, latents and raw conditions, checked."""
 
 from typing import Any
 
@@ -6,6 +6,18 @@ import numpy as np
 
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.types import Array, Batch
+
+
+def check_at_least_zero(**values: Any) -> None:
+    """Refuses what is not a finite number of at least 0.
+
+    Raises:
+        ValueError: if one is not; the message names it.
+    """
+    for name, value in values.items():
+        is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < np.inf:
+            raise ValueError(f"Expected a finite `{name}` of at least 0. Received: {value!r}")
 
 
 def check_latents(latents: Any, channels: int, name: str = "latents") -> tuple[int, ...]:

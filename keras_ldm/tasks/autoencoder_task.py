@@ -13,8 +13,9 @@ from keras_ldm.backend import in_batch_parts, values_of
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.losses import LPIPS
 from keras_ldm.metrics import CodePerplexity, CodeUsage
-from keras_ldm.models import AutoencoderKL, LPIPSNetwork, PatchDiscriminator, VQModel
+from keras_ldm.models import Autoencoder, AutoencoderKL, LPIPSNetwork, PatchDiscriminator, VQModel
 from keras_ldm.tasks.adversary import Adversary
+from keras_ldm.tasks.arguments import check_at_least_zero
 from keras_ldm.tasks.ema import ExponentialMovingAverage, averaged
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.optimizers import two_optimizers
@@ -96,6 +97,15 @@ class AutoencoderTask(Task):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
+        for name, network, kind in (
+            ("autoencoder", autoencoder, Autoencoder),
+            ("discriminator", discriminator, PatchDiscriminator | None),
+        ):
+            if not isinstance(network, kind):
+                raise ValueError(f"Expected `{name}` as a model of that kind. Received: {network!r}")
+        check_at_least_zero(
+            perceptual_weight=perceptual_weight, kl_weight=kl_weight, codebook_weight=codebook_weight
+        )
         self.autoencoder = autoencoder
         self.reconstruction_loss = reconstruction_loss
         self.perceptual_network = (

@@ -56,19 +56,19 @@ class Generation:
         guidance: GuidanceArguments,
         classifier: ClassifierArguments,
         *,
-        num_images: int | None,
-        num_steps: int | None,
-        sampler: str | SamplerFn | None,
-        sigmas: Grid | None,
-        seed: int | Sequence[int] | None,
-        initial_latents: Array | None,
-        image: Array | None,
-        strength: float | None,
-        mask: Array | None,
-        image_size: tuple[int, int] | None,
-        compile_loop: bool,
-        tiling: Tiling | None,
-        sampler_options: Mapping[str, Any],
+        num_images: int | None = None,
+        num_steps: int | None = None,
+        sampler: str | SamplerFn | None = None,
+        sigmas: Grid | None = None,
+        seed: int | Sequence[int] | None = None,
+        initial_latents: Array | None = None,
+        image: Array | None = None,
+        strength: float | None = None,
+        mask: Array | None = None,
+        image_size: tuple[int, int] | None = None,
+        compile_loop: bool = False,
+        tiling: Tiling | None = None,
+        sampler_options: Mapping[str, Any] | None = None,
     ) -> None:
         task.latent_space.require_measured()
         if compile_loop:
@@ -77,7 +77,7 @@ class Generation:
         self.compile_loop = compile_loop
         self.tiling = tiling
         self.sampler = get_sampler(default_sampler(task) if sampler is None else sampler)
-        self.sampler_options = check_options(self.sampler, sampler_options)
+        self.sampler_options = check_options(self.sampler, sampler_options or {})
         levels = choose_sigmas(task, self.sampler, sigmas, num_steps)
         self.start = StartingPoint(
             task,
@@ -277,18 +277,24 @@ def choose_sigmas(
     Raises:
         ValueError: for levels that do not fall, or given together with a number of steps.
     """
+    given: Any = sigmas
     if sigmas is None or isinstance(sigmas, str) or callable(sigmas):
         grid = sampler.grid if sigmas is None else get_grid(sigmas)
-        return grid(task.schedule, _DEFAULT_NUM_STEPS if num_steps is None else num_steps)
-    levels = np.asarray(sigmas, dtype=np.float64)
-    if num_steps is not None:
+        given = grid(task.schedule, _DEFAULT_NUM_STEPS if num_steps is None else num_steps)
+    elif num_steps is not None:
         raise ValueError(
             "Expected either `num_steps` or a list of `sigmas`, which has as many steps as it has. "
-            f"Received: num_steps={num_steps} and {levels.size} sigmas"
+            f"Received: num_steps={num_steps} and {np.size(given)} sigmas"
         )
-    if levels.ndim != 1 or len(levels) < 2 or not np.all(np.diff(levels) < 0) or levels[-1] < 0:
+    try:
+        levels = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        levels = np.zeros(0)
+    falls = levels.ndim == 1 and len(levels) >= 2 and np.all(np.diff(levels) < 0)
+    if not falls or levels[-1] < 0 or not np.isfinite(levels[0]):
         raise ValueError(
-            f"Expected `sigmas` as at least two falling noise levels, to 0 or above. Received: {sigmas}"
+            "Expected `sigmas` as at least two finite, falling noise levels, to 0 or above. "
+            f"Received: {given}"
         )
     if isinstance(task.schedule, FlowSchedule) and levels[0] > 1:
         raise ValueError(

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import Schedule
@@ -18,7 +17,6 @@ from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.generation import Generation, Grid
 from keras_ldm.tasks.guidance import GuidanceArguments
 from keras_ldm.tasks.inference import InferenceNetworks
-from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.inversion import invert
 from keras_ldm.tasks.latent_space import LatentSpace
 from keras_ldm.tasks.noisy_latent_classifier import NoisyLatentClassifier
@@ -82,22 +80,14 @@ class GenerativeTask(Task):
             progress: whether to show a progress bar.
 
         Raises:
-            ValueError: for other data, none, or latents that do not vary.
+            ValueError: for other data, none, latents that do not vary, or a trained model.
         """
-        space = self.latent_space
-        dataset = TaskDataset(
-            x,
-            lambda batch: space.preprocess(batch, self.autoencoder.downsampling_factor),
-            batch_size=batch_size,
-            steps=steps,
-        )
-        if dataset.num_batches is None:
-            raise ValueError("Expected `steps`. Received: an endless dataset")
-        dataset.on_epoch_begin()
-        bar = tqdm(range(dataset.num_batches), "measuring", disable=not progress)
-        batches = (dataset[index] for index in bar)
-        space.measure(b["moments"] if "moments" in b else space.moments(b["image"]) for b in batches)
-        dataset.on_epoch_end()
+        if int(ops.convert_to_numpy(self.batches)):
+            raise ValueError(
+                "Expected a model that has not been trained, since it knows its latents by their scale. "
+                "Received: a trained one"
+            )
+        self.latent_space.measure_data(x, batch_size, steps, progress)
 
     def encode_moments(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Encodes images once and for all, for the key "moments" in training.
@@ -333,21 +323,22 @@ class GenerativeTask(Task):
         conditions: Batch | None = None,
         *,
         num_steps: int | None = None,
-        sigmas: Grid | None = None,
+        sigmas: Grid = "exponential",
         seed: int = 0,
         batch_size: int = 16,
         progress: bool = True,
     ) -> RateDistortion:
         """How well images are known after how many bits, along the reverse process.
 
-        The bits are those of the variational bound of a chain with these steps: more steps, a tighter
-        bound. A grid's level 0 is left out, where bits have no end.
+        The bits are those of the variational bound of a chain with these levels. The smaller the steps
+        between their logarithms, the tighter the bound: most samplers' grids have a last step that takes
+        most of the bits. A grid's level 0 is left out, where bits have no end.
 
         Args:
             images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
             conditions: what the images show, as `generate` takes them; the receiver knows them.
             num_steps: steps of the chain, by default 50.
-            sigmas: noise levels to visit; see `generate`.
+            sigmas: noise levels to visit, by default even in their logarithms; see `generate`.
             seed: of the noise.
             batch_size: images at a time.
             progress: whether to show a progress bar.
@@ -356,8 +347,8 @@ class GenerativeTask(Task):
             ValueError: for images or conditions that the model does not take.
         """
         guidance = GuidanceArguments(1.0, 0.0, None, None)
-        generation = self._generation_of(images, conditions, guidance, num_steps, sigmas)
-        return rate_distortion(self, generation, seed, batch_size, progress)
+        generation = self._generation_of(images, conditions, guidance, num_steps, sigmas, seed)
+        return rate_distortion(self, generation, batch_size, progress)
 
     def _generation_of(
         self,
@@ -366,30 +357,28 @@ class GenerativeTask(Task):
         guidance: GuidanceArguments,
         num_steps: int | None,
         sigmas: Grid | None,
+        seed: int = 0,
     ) -> Generation:
-        """That of given images, with the levels of DDIM."""
+        """That of given images, by default with the levels of DDIM."""
         self.finish_average()
-        if images is None:
-            raise ValueError("Expected `images`. Received: None")
         shape = np.shape(images)
+        if len(shape) != 4:
+            received = "None" if images is None else f"shape {shape}"
+            raise ValueError(
+                f"Expected `images` of shape (N, height, width, channels). Received: {received}"
+            )
         return Generation(
             self,
             conditions,
             guidance,
             ClassifierArguments(None, None, 1.0),
-            num_images=shape[0] if len(shape) == 4 else None,
+            num_images=shape[0],
             num_steps=num_steps,
             sampler="ddim",
             sigmas=sigmas,
-            seed=0,
-            initial_latents=None,
+            seed=seed,
             image=images,
             strength=1.0,
-            mask=None,
-            image_size=None,
-            compile_loop=False,
-            tiling=None,
-            sampler_options={},
         )
 
     @staticmethod

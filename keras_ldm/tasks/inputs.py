@@ -86,8 +86,8 @@ class ArraySource:
         lengths = {key: len(value) if value.ndim else 0 for key, value in self.arrays.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"Expected arrays of one length. Received: {lengths or 'no arrays'}")
-        if batch_size < 1:
-            raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size}")
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"Expected `batch_size` >= 1. Received: {batch_size!r}")
         self.batch_size = batch_size
         self.seed = seed
         self.length = next(iter(lengths.values()))
@@ -171,12 +171,15 @@ class StreamSource:
         if hasattr(stream, "cardinality"):
             count = int(stream.cardinality())
             if count == -1:
-                raise ValueError("Expected `steps_per_epoch`. Received: an endless dataset")
+                raise ValueError(
+                    "Expected `steps_per_epoch` (`steps` outside `fit`). Received: an endless dataset"
+                )
             if count >= 0:
                 return count
         elif iter(stream) is stream:
             raise ValueError(
-                "Expected `steps_per_epoch`, or data that can be read more than once. "
+                "Expected `steps_per_epoch` (`steps` outside `fit`), or data that can be read more than "
+                "once. "
                 f"Received: a {type(stream).__name__}"
             )
         else:
@@ -279,8 +282,8 @@ class TaskDataset(keras.utils.PyDataset):
         batches_done: Callable[[], int] = int,
     ) -> None:
         super().__init__(workers=1)
-        if steps is not None and steps < 1:
-            raise ValueError(f"Expected a number of batches >= 1. Received: {steps}")
+        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
+            raise ValueError(f"Expected a number of batches >= 1. Received: {steps!r}")
         self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
         self.batches_done = batches_done

@@ -19,6 +19,7 @@ from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_o
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.models import Autoencoder, Tiling
 from keras_ldm.tasks.arguments import check_latents
+from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.types import Array, Batch, Config, Seed, Tensor
 
 
@@ -227,6 +228,8 @@ class LatentSpace(keras.layers.Layer):
             averages = averages.mean(axis=1, keepdims=True)
         offset = averages[0] if self.per_channel else 0.0
         variance = averages[1] - np.square(averages[0]) + averages[2]
+        if not np.all(np.isfinite(variance)):
+            raise ValueError("Expected finite moments of latents. Received: NaN or infinity")
         if not np.all(variance > 1e-12):
             raise ValueError(
                 "Expected latents that vary. Received: an autoencoder whose latents have the "
@@ -236,6 +239,20 @@ class LatentSpace(keras.layers.Layer):
         self.mean.assign(np.broadcast_to(offset, channels).astype("float32"))
         self.std.assign(np.broadcast_to(np.sqrt(variance), channels).astype("float32"))
         self.measured.assign(1)
+
+    def measure_data(self, data: Any, batch_size: int | None, steps: int | None, progress: bool) -> None:
+        """Sets the scale by a pass over images or moments: see `GenerativeTask.measure_latents`."""
+        factor = self.autoencoder.downsampling_factor
+        dataset = TaskDataset(
+            data, lambda batch: self.preprocess(batch, factor), batch_size=batch_size, steps=steps
+        )
+        if dataset.num_batches is None:
+            raise ValueError("Expected `steps`. Received: an endless dataset")
+        dataset.on_epoch_begin()
+        bar = tqdm(range(dataset.num_batches), "measuring", disable=not progress)
+        batches = (dataset[index] for index in bar)
+        self.measure(b["moments"] if "moments" in b else self.moments(b["image"]) for b in batches)
+        dataset.on_epoch_end()
 
     # === Config ===
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keras_ldm.tasks.generative_task import GenerativeTask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RateDistortion:
     """The rate-distortion curve of some images, a point for each noise level.
 
@@ -45,14 +45,13 @@ class RateDistortion:
 
 
 def rate_distortion(
-    task: "GenerativeTask", generation: Generation, seed: int, batch_size: int, progress: bool
+    task: "GenerativeTask", generation: Generation, batch_size: int, progress: bool
 ) -> RateDistortion:
     """The curve of the images of a generation: see `GenerativeTask.rate_distortion`.
 
     Args:
         task: whose networks to use.
-        generation: of those images, with the levels to go through.
-        seed: of the noise.
+        generation: of those images, with the levels to go through and the seeds of the noise.
         batch_size: images at a time.
         progress: whether to show a progress bar.
     """
@@ -74,7 +73,7 @@ def rate_distortion(
             denoise = CompiledDenoiser(
                 task.denoising, generation.values, generation.given(rows, noise=None)
             )
-            draw = ImageNoise([np.array([seed, row]) for row in range(rows.start, rows.stop)])
+            draw = ImageNoise(generation.seeds[rows])
             bits[0] += _total(prior_bits(task.schedule, latents, sigmas[0]))
             for i, sigma in enumerate(sigmas):
                 x = task.schedule.add_noise(latents, draw(latents.shape), float(sigma))

@@ -111,7 +111,7 @@ class Task(keras.Model):
             raise
 
     def _prepare(self, dataset: TaskDataset) -> None:
-        """Called with the data before training; a task may measure or check something."""
+        """Called with each of the data before training; a task may measure or check something."""
 
     def _begin_batch(self) -> None:
         """Called by `call` in training: counts, and takes the last update into the average."""
@@ -175,7 +175,9 @@ class Task(keras.Model):
         self._prepare(dataset)
         if validation_data is not None:
             size = (validation_batch_size or batch_size) if is_arrays(validation_data) else None
-            validation_data = input_pipeline(self._dataset(validation_data, size, validation_steps))
+            validation = self._dataset(validation_data, size, validation_steps)
+            self._prepare(validation)
+            validation_data = input_pipeline(validation)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         return self._run(

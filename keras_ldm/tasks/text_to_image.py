@@ -185,7 +185,8 @@ class TextToImage(LatentDiffusion):
 
 def _of_images(prompts: str | Sequence[str] | Array, images: Array) -> dict[str, Array]:
     """Conditions of given images from one prompt for all, or one for each."""
-    return {"caption": to_numpy([prompts] * len(images) if isinstance(prompts, str) else prompts)}
+    count = len(images) if np.ndim(images) else 1
+    return {"caption": to_numpy([prompts] * count if isinstance(prompts, str) else prompts)}
 
 
 def _negative(prompts: str | Sequence[str] | Array | None, count: int) -> Batch | None:

@@ -24,8 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -94,24 +96,32 @@ def learning(output: Path) -> None:
             print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def decode(model: Path, picture: Path, whole: bool, output: Path) -> None:
-    """Encodes and decodes a picture; saves it with the memory and the time that decoding took."""
+def encode(model: Path, picture: Path, output: Path) -> None:
+    """Saves the latents of the middle of a picture."""
     import keras
 
     import keras_ldm as kl
 
-    autoencoder = kl.tasks.load(model).averaged_autoencoder()
     with Image.open(picture) as opened:
-        sides = [(side - SIDE) // 2 for side in opened.size]
-        box = (*sides, sides[0] + SIDE, sides[1] + SIDE)
-        image = np.asarray(opened.convert("RGB").crop(box))[None]
-    moments = autoencoder.moments_in_tiles(image, kl.models.Tiling(tile_size=512))
-    latents = keras.ops.convert_to_numpy(autoencoder.distribution(moments).mode())
-    tiling = kl.models.Tiling(tile_size=SIDE if whole else 512)
+        if min(opened.size) < SIDE:
+            raise ValueError(f"Expected a picture of {SIDE}x{SIDE} or more. Received: {opened.size}")
+        left, top = ((side - SIDE) // 2 for side in opened.size)
+        image = np.asarray(opened.convert("RGB").crop((left, top, left + SIDE, top + SIDE)))[None]
+    autoencoder = kl.tasks.load(model).averaged_autoencoder()
+    moments = autoencoder.moments_in_tiles(image)
+    np.save(output, keras.ops.convert_to_numpy(autoencoder.distribution(moments).mode()))
+
+
+def decode(model: Path, latents: Path, whole: bool, output: Path) -> None:
+    """Decodes latents; saves the picture, and the memory and the time it took, with compiling."""
+    import keras_ldm as kl
+
+    autoencoder = kl.tasks.load(model).averaged_autoencoder()
+    given, tiling = np.load(latents), kl.models.Tiling(tile_size=SIDE if whole else 512)
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     start = time.perf_counter()
-    decoded = autoencoder.decode_in_tiles(latents, tiling)
+    decoded = autoencoder.decode_in_tiles(given, tiling)
     seconds = time.perf_counter() - start
     np.savez(output, decoded=decoded, memory=_memory("VmHWM") - before, seconds=seconds)
 
@@ -125,13 +135,21 @@ def _memory(name: str) -> float:
 def tiles(model: Path, picture: Path) -> None:
     """Memory and time of both ways to decode, and the difference."""
     context = multiprocessing.get_context("spawn")
+
+    def run(target: Callable[..., None], *arguments: Any) -> None:
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)
+
     decoded = {}
     with tempfile.TemporaryDirectory() as folder:
+        latents = Path(folder) / "latents.npy"
+        run(encode, model, picture, latents)
         for name, whole in (("whole", True), ("in tiles of 512", False)):
             path = Path(folder) / f"{whole}.npz"
-            process = context.Process(target=decode, args=(model, picture, whole, path))
-            process.start()
-            process.join()
+            run(decode, model, latents, whole, path)
             with np.load(path) as found:
                 decoded[name] = found["decoded"].clip(-1, 1)
                 print(f"{name}: {found['memory']:.2f} GiB above the model, {found['seconds']:.0f} s")

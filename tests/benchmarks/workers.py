@@ -107,7 +107,10 @@ class FirstStages:
         else:
             model = kl.models.VQModel(self.channels, self.latent_channels, self.num_codes, **options)
         discriminator = kl.models.PatchDiscriminator(self.filters, num_layers=2)
-        return [model, discriminator, kl.models.LPIPSNetwork("vgg16")]
+        lpips, rng = kl.models.LPIPSNetwork("vgg16"), np.random.default_rng(0)
+        for importance in lpips.importances:
+            importance.assign(rng.uniform(size=importance.shape))
+        return [model, discriminator, lpips]
 
     def torch_models(self) -> list[Any]:
         """The same, of diffusers and torch."""

@@ -97,5 +97,6 @@ def test_levels_that_have_no_bits_are_refused() -> None:
         step_bits(schedule, x, x, 1.0, 2.0)
     with pytest.raises(ValueError, match="above 0.*Received: 0"):
         step_bits(schedule, x, x, 1.0, 0.0)
-    with pytest.raises(ValueError, match="above 0"):
-        prior_bits(schedule, x, -1.0)
+    for other, level in ((schedule, -1.0), (schedule, np.inf), (FlowSchedule(), 2.0)):
+        with pytest.raises(ValueError, match="of the schedule above 0"):
+            prior_bits(other, x, level)

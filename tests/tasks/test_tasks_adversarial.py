@@ -172,12 +172,27 @@ def test_one_image_and_equal_images(vq: bool) -> None:
 def test_what_is_wrong_is_said() -> None:
     for options, message in (
         ({"adversarial_loss": "wgan"}, "'hinge' or 'vanilla' or 'non_saturating'. Received: 'wgan'"),
-        ({"discriminator_weight": -1.0}, "at least 0. Received: -1.0"),
-        ({"discriminator_start": -1}, "at least 0"),
+        ({"discriminator_weight": -1.0}, "`discriminator_weight` of at least 0. Received: -1.0"),
+        ({"discriminator_start": -1}, "`discriminator_start` of at least 0"),
+        ({"discriminator_start": "5"}, "`discriminator_start` of at least 0. Received: '5'"),
+        ({"discriminator_factor": np.nan}, "`discriminator_factor` of at least 0. Received: nan"),
+        ({"kl_weight": -1.0}, "`kl_weight` of at least 0. Received: -1.0"),
+        ({"perceptual_weight": np.inf}, "finite `perceptual_weight`"),
+        ({"codebook_weight": None}, "`codebook_weight` of at least 0. Received: None"),
     ):
         with pytest.raises(ValueError, match=message):
             make(**options)
     model = make().autoencoder
+    with pytest.raises(ValueError, match="`autoencoder` as a model of that kind. Received: 'kl'"):
+        AutoencoderTask("kl")
+    with pytest.raises(ValueError, match="`discriminator` as a model"):
+        AutoencoderTask(model, discriminator="patch")
+    with pytest.raises(ValueError, match="at least 12 pixels a side.*8x8"):
+        task = make()
+        try:
+            task.fit(IMAGES, batch_size=2, validation_data=IMAGES[:, :8, :8], verbose=0)
+        finally:
+            assert int(ops.convert_to_numpy(task.batches)) == 0
     with pytest.raises(ValueError, match="the 3 channels of the images. Received: in_channels=4"):
         AutoencoderTask(model, discriminator=models.PatchDiscriminator(in_channels=4))
     with pytest.raises(ValueError, match="of the condition. Received: in_channels=3"):

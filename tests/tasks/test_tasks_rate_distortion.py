@@ -62,6 +62,28 @@ def test_batches_do_not_matter_seeds_do(task) -> None:
     assert np.abs(whole.distortions - other.distortions).max() > 1e-3
 
 
+def test_levels_fill_the_schedule_evenly_by_default(task) -> None:
+    sigmas = task.rate_distortion(images(1), num_steps=8, progress=False).sigmas
+    assert sigmas[[0, -1]] == pytest.approx(task.schedule.sigmas[[-1, 0]])
+    np.testing.assert_allclose(np.diff(np.log(sigmas)), np.log(sigmas[1] / sigmas[0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "sigmas",
+    [["list"], {}, [np.inf, 1.0], [1.0, np.nan], lambda *_: [1.0], lambda *_: np.array([1.0, 2.0])],
+)
+def test_levels_that_are_none_are_refused(task, sigmas) -> None:
+    for draw in (task.rate_distortion, task.invert):
+        with pytest.raises(ValueError, match="two finite, falling noise levels"):
+            draw(images(1), sigmas=sigmas, progress=False)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, [1, 2, 3], 2**70])
+def test_seeds_that_are_none_are_refused(task, seed) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        task.rate_distortion(images(1), seed=seed, progress=False)
+
+
 def test_level_zero_is_left_out_and_flow_matching_has_bits_too() -> None:
     keras.utils.set_random_seed(0)
     task = LatentDiffusion(
@@ -85,7 +107,9 @@ def test_prompts_come_with_the_images() -> None:
     assert np.abs(curves[0].rates - curves[1].rates).max() > 1e-6
     for wrong, message in (
         ((given[..., :1], captions(2)), "images of shape"),
-        ((None, captions(2)), "Expected `images`"),
+        ((None, captions(2)), "Expected `images`.*None"),
+        ((None, "words"), "Expected `images`.*None"),
+        ((given[0], captions(2)), r"\(N, height, width, channels\). Received: shape"),
         ((given, captions(3)), "one number of images"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -106,6 +130,8 @@ def test_a_pass_over_data_sets_the_scale(tmp_path) -> None:
     task.save(tmp_path / "task.keras")
     loaded = load(tmp_path / "task.keras")
     loaded.fit(images(4, seed=3), batch_size=2, verbose=0)  # which does not measure again
+    with pytest.raises(ValueError, match="that has not been trained"):
+        loaded.measure_latents(x, progress=False)
     np.testing.assert_array_equal(numpy(loaded.latent_space.std), numpy(task.latent_space.std))
 
 
@@ -158,9 +184,14 @@ def test_data_that_cannot_be_measured_are_refused() -> None:
         (images(0), "at least one example"),
         ({"caption": captions(2)}, "'image' or 'moments'"),
         (images(2, size=15), "divide by"),
+        ({"moments": np.full((2, 8, 8, 6), np.nan)}, "finite moments"),
+        (iter([images(2)]), r"`steps_per_epoch` \(`steps` outside"),
     ):
         with pytest.raises(ValueError, match=message):
             task.measure_latents(data, progress=False)
+    for options in ({"steps": 1.5}, {"steps": "2"}, {"batch_size": 1.5}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match=">= 1. Received"):
+            task.measure_latents(images(2), progress=False, **options)
     assert not task.latent_space.is_measured
     with pytest.raises(ValueError, match="Expected moments of latents. Received: none"):
         task.latent_space.measure([])
