@@ -1,13 +1,15 @@
 """Large images in overlapping tiles, so that memory depends on the tile and not on the image.
 
 Tiles lie on a grid. Where they overlap, each counts by a ramp that falls to its edge, and the weights
-sum to 1. Group normalizations take the statistics of the whole image, which a first pass over the tiles
-finds; attention sees a tile where it would see the whole image. The result is close to that of the whole
-image, not equal to it.
+sum to 1. Group normalizations take the statistics of the whole image, as mosaics of its pieces have them
+that are as large as a tile. Attention sees a tile where it would see the whole image. The result is
+close to that of the whole image, not equal to it.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -20,6 +22,9 @@ TileFn = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """`(tiles, weights, statistics) -> (outputs, statistics of them)`, see `layers.SharedStatistics`."""
 
 
+_PIECES = 4  # a side of a mosaic
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How large images are cut.
@@ -28,9 +33,8 @@ class Tiling:
         tile_size: side of a tile in the image's pixels; a shorter side of an image is not cut. Larger
             tiles are closer to the whole image, and take more memory.
         overlap: pixels that neighbours share, at least.
-        passes: how often each tile is computed. In the first its group normalizations know the tile
-            alone; each further pass takes the statistics of all tiles from the one before. With two
-            most of the way to the whole image is gone.
+        shared_statistics: whether group normalizations take the statistics of the whole image, which
+            costs about half as much again. Tiles that take their own differ in colour.
         batch_size: tiles computed at a time; 1 takes the least memory.
 
     Raises:
@@ -47,7 +51,7 @@ class Tiling:
 
     tile_size: int = 512
     overlap: int = 128
-    passes: int = 2
+    shared_statistics: bool = True
     batch_size: int = 1
 
     def __post_init__(self) -> None:
@@ -56,11 +60,8 @@ class Tiling:
                 "Expected a `tile_size` of at least one pixel, and an `overlap` from 0 to half of it. "
                 f"Received: tile_size={self.tile_size}, overlap={self.overlap}"
             )
-        if self.batch_size < 1 or self.passes < 1:
-            raise ValueError(
-                "Expected `passes` and `batch_size` >= 1. "
-                f"Received: passes={self.passes}, batch_size={self.batch_size}"
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"Expected `batch_size` >= 1. Received: {self.batch_size}")
 
     def encode(self, function: TileFn, images: Array, factor: int) -> Array:
         """What an encoder says of images.
@@ -106,18 +107,16 @@ class Tiling:
         height, width = (side // unit_in for side in inputs.shape[1:3])
         tile, overlap = self.tile_size // factor, self.overlap // factor
         grid = _Grid(_Cuts(height, tile, overlap), _Cuts(width, tile, overlap))
-        passes = 1 if len(grid) == 1 else self.passes
-        count = len(inputs) * passes * -(-len(grid) // self.batch_size)
+        mosaics = grid.mosaics(unit_in) if self.shared_statistics and len(grid) > 1 else []
+        count = len(inputs) * (len(mosaics) + -(-len(grid) // self.batch_size))
         results = []
         with tqdm(total=count, desc="tiles", disable=count < 10, leave=False) as bar:
             for image in inputs:
-                given = None
-                for _ in range(passes):
-                    result, given = self._one_pass(function, image, grid, given, unit_in, unit_out, bar)
-                results.append(result)
+                given = _statistics(function, image, grid, mosaics, bar) if mosaics else None
+                results.append(self._blended(function, image, grid, given, unit_in, unit_out, bar))
         return np.stack(results)
 
-    def _one_pass(
+    def _blended(
         self,
         function: TileFn,
         image: Array,
@@ -126,30 +125,41 @@ class Tiling:
         unit_in: int,
         unit_out: int,
         bar: "tqdm[None]",
-    ) -> tuple[Array, Array]:
-        """The blended outputs of one image's tiles, and the statistics of them all."""
-        result, seen, masses = np.zeros(0, np.float32), [], []
+    ) -> Array:
+        """The blended outputs of one image's tiles."""
+        whole = np.zeros(0, np.float32)
         for first in range(0, len(grid), self.batch_size):
             indices = range(first, min(first + self.batch_size, len(grid)))
             tiles = np.stack([image[grid.window(index, unit_in)] for index in indices])
             weights = np.stack([grid.weights(index, 1) for index in indices])
-            outputs, statistics = function(
+            outputs, _ = function(
                 ops.convert_to_tensor(tiles),
                 ops.convert_to_tensor(weights),
                 None if given is None else ops.convert_to_tensor(given),
             )
             outputs = ops.convert_to_numpy(outputs)
-            if not result.size:
-                whole = (grid.rows.side * unit_out, grid.columns.side * unit_out, outputs.shape[-1])
-                result = np.zeros(whole, np.float32)
+            if not whole.size:
+                sides = (grid.rows.side * unit_out, grid.columns.side * unit_out, outputs.shape[-1])
+                whole = np.zeros(sides, np.float32)
             for index, output in zip(indices, outputs, strict=True):
-                result[grid.window(index, unit_out)] += output * grid.weights(index, unit_out)[..., None]
-            seen.append(ops.convert_to_numpy(statistics))
-            masses.extend(weights.sum((1, 2)))
+                whole[grid.window(index, unit_out)] += output * grid.weights(index, unit_out)[..., None]
             bar.update()
-        if not len(seen[0]):
-            return result, seen[0][:, 0]
-        return result, of_the_whole(np.concatenate(seen, axis=1), np.array(masses))
+        return whole
+
+
+def _statistics(
+    function: TileFn, image: Array, grid: "_Grid", mosaics: Sequence[Any], bar: "tqdm[None]"
+) -> Array | None:
+    """The statistics of a whole image, by mosaics of it; None for a network without any."""
+    weights = ops.ones((1, grid.rows.tile, grid.columns.tile))
+    seen = []
+    for places in mosaics:
+        _, statistics = function(ops.convert_to_tensor(image[places][None]), weights, None)
+        seen.append(ops.convert_to_numpy(statistics))
+        bar.update()
+    if not len(seen[0]):
+        return None
+    return of_the_whole(np.concatenate(seen, axis=1), np.ones(len(seen)))
 
 
 class _Cuts:
@@ -173,6 +183,22 @@ class _Cuts:
         """The places of a tile, where a latent has `unit` of them."""
         start = self.starts[index] * unit
         return slice(start, start + self.tile * unit)
+
+    def mosaics(self, unit: int) -> list[Array]:
+        """Places of pieces from all over the side, as many as a tile has; together nearly all of it."""
+        pieces = min(_PIECES, self.tile)
+        widths = [len(piece) for piece in np.array_split(np.arange(self.tile), pieces)]
+        strips = np.linspace(0, self.side, pieces + 1)
+        shifts = np.linspace(0, 1, -(-self.side // self.tile)) if self.side > self.tile else [0.0]
+        found = []
+        for shift in shifts:
+            starts = [
+                int(low + shift * (high - low - width))
+                for low, high, width in zip(strips, strips[1:], widths, strict=False)
+            ]
+            rows = [np.arange(width) + start for start, width in zip(starts, widths, strict=True)]
+            found.append((np.concatenate(rows)[:, None] * unit + np.arange(unit)).reshape(-1))
+        return found
 
     def weights(self, index: int, unit: int) -> Array:
         """How much each place of a tile counts: those of all tiles sum to 1."""
@@ -208,6 +234,11 @@ class _Grid:
         """The places of a tile, where a latent has `unit` of them a side."""
         row, column = divmod(index, len(self.columns.starts))
         return self.rows.window(row, unit), self.columns.window(column, unit)
+
+    def mosaics(self, unit: int) -> list[tuple[Array, ...]]:
+        """Pieces from all over the image that make pictures of the size of a tile."""
+        rows, columns = self.rows.mosaics(unit), self.columns.mosaics(unit)
+        return [np.ix_(*sides) for sides in itertools.product(rows, columns)]
 
     def weights(self, index: int, unit: int) -> Array:
         """How much each place of a tile counts."""

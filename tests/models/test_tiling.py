@@ -42,7 +42,7 @@ def test_tiles_are_no_larger_than_asked_and_share_what_they_should() -> None:
         seen.append(numpy(tiles)[0])
         return tiles
 
-    Tiling(10, 4, passes=1).decode(without_statistics(note), places, 1)
+    Tiling(10, 4, shared_statistics=False).decode(without_statistics(note), places, 1)
     assert {tile.shape[:2] for tile in seen} == {(10, 10)}
     rows, columns = (sorted({int(tile[0, 0, axis]) for tile in seen}) for axis in (0, 1))
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (0, 13, 0, 30)
@@ -53,7 +53,7 @@ def test_tiles_are_no_larger_than_asked_and_share_what_they_should() -> None:
 def test_neighbours_fade_into_each_other() -> None:
     """Tiles of different brightness: without a jump larger than a step of the ramp."""
     count = iter(range(3))
-    blended = Tiling(16, 8, passes=1).decode(
+    blended = Tiling(16, 8, shared_statistics=False).decode(
         without_statistics(lambda z: z + next(count)), np.zeros((1, 16, 32, 1), "float32"), 1
     )[0, :, :, 0]
     assert (blended == blended[:1]).all()
@@ -119,18 +119,36 @@ def test_tiles_come_close_to_the_whole_image(kind) -> None:
     moments = numpy(model.moments(images))
     latents = array(2, 48, 64, 3) * 0.3 + numpy(ops.image.resize(images, (48, 64)))
     whole = numpy(model.decode(latents))
-    errors = {}
-    for passes in (1, 2):
-        tiling = Tiling(64, 32, passes)
+
+    def errors(encoded, decoded) -> np.ndarray:
+        pairs = ((encoded, moments), (decoded, whole))
+        return np.array([np.abs(x - y).mean() / y.std() for x, y in pairs])
+
+    found = {}
+    for shared in (False, True):
+        tiling = Tiling(64, 32, shared_statistics=shared)
         encoded = model.moments_in_tiles(images, tiling)
         decoded = model.decode_in_tiles(latents, tiling)
         assert encoded.shape == moments.shape and decoded.shape == whole.shape
-        errors[passes] = (
-            np.abs(encoded - moments).mean() / moments.std(),
-            np.abs(decoded - whole).mean() / whole.std(),
-        )
-    for own, shared in zip(*errors.values(), strict=True):
-        assert own > 0.2 and shared < 0.6 * own
+        found[shared] = errors(encoded, decoded)
+    assert (found[False] > 0.2).all() and (found[True] < 0.5 * found[False]).all()
+
+
+@pytest.mark.parametrize("side", [11, 16, 23, 64])
+def test_mosaics_are_of_pieces_from_all_over(side: int) -> None:
+    """Each as large as a tile, from all over the image; together they are nearly all of it."""
+    seen, places = [], np.stack(np.mgrid[:side, :40], axis=-1)[None].astype("float32")
+
+    def note(tiles, weights, given):
+        seen.append(numpy(tiles)[0])
+        return tiles, ops.zeros((0, 1, 1, 2))
+
+    Tiling(10, 4).decode(note, places, 1)
+    mosaics = seen[: -(-side // 10) * 4]
+    assert {mosaic.shape[:2] for mosaic in mosaics} == {(10, 10)}
+    assert all(np.ptp(mosaic[:, 0, 0]) >= 0.6 * side for mosaic in mosaics)
+    for axis, length in ((0, side), (1, 40)):
+        assert np.unique(np.stack(mosaics)[..., axis]).size >= 0.8 * length
 
 
 def test_one_tile_is_the_whole_image() -> None:
