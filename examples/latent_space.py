@@ -9,8 +9,8 @@ what each decoder makes of a grid over the same region. It leaves in `runs/laten
     latent_space.png    scatter plot and grid without the KL term, grid and scatter plot with it
     *.keras             the two autoencoders; started again, the script takes those that are there
 
-Ten minutes on 2 cores, with other work beside it. The data: `apt-get install dataset-fashion-mnist` on Debian and Ubuntu, or
-their four files in the folder `--data`.
+Ten minutes on 2 cores, with other work beside it. The data: `apt-get install dataset-fashion-mnist` on
+Debian and Ubuntu, or their four files in the folder `--data`.
 """
 
 import argparse
