@@ -57,12 +57,6 @@ def make_autoencoder(images: np.ndarray, kl_weight: float, epochs: int) -> kl.ta
     return task
 
 
-def encode(task: kl.tasks.AutoencoderTask, images: np.ndarray) -> np.ndarray:
-    """The two numbers of each picture, `(N, 2)`."""
-    space = kl.tasks.LatentSpace(task.averaged_autoencoder(), scale=1.0)
-    return space.encode(images).reshape(-1, 2)
-
-
 def region_of(points: np.ndarray) -> Region:
     """A square around nearly all of the points."""
     low, high = np.quantile(points, (0.005, 0.995), axis=0)
@@ -81,11 +75,10 @@ def scatter(points: np.ndarray, labels: np.ndarray, region: Region) -> Image.Ima
     return canvas
 
 
-def decoded_grid(task: kl.tasks.AutoencoderTask, region: Region, count: int = 14) -> Image.Image:
+def decoded_grid(space: kl.tasks.LatentSpace, region: Region, count: int = 14) -> Image.Image:
     """What the decoder makes of so many by so many places of the region."""
     xs, ys = (np.linspace(low, high, count) for low, high in region.T)
     latents = np.array([[x, y] for y in ys[::-1] for x in xs], "float32").reshape(-1, 1, 1, 2)
-    space = kl.tasks.LatentSpace(task.averaged_autoencoder(), scale=1.0)
     decoded = ((space.decode(latents).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
     side = decoded.shape[1]
     rows = decoded.reshape(count, count, side, side).transpose(0, 2, 1, 3).reshape(2 * [count * side])
@@ -136,10 +129,11 @@ def main() -> None:
         keras.utils.set_random_seed(0)
         path = arguments.output / f"{title.replace(' ', '_')}.keras"
         task = kept(path, lambda w=kl_weight: make_autoencoder(images, w, arguments.epochs))
-        points = encode(task, test_images)
+        space = kl.tasks.LatentSpace(task.averaged_autoencoder(), scale=1.0)
+        points = space.encode(test_images).reshape(-1, 2)
         region = region_of(points)
         plots.append((title, scatter(points, labels, region), region))
-        grids.append((f"{title}: decoded", decoded_grid(task, region), region))
+        grids.append((f"{title}: decoded", decoded_grid(space, region), region))
         scores = task.evaluate(test_images, batch_size=128, verbose=0, return_dict=True)
         print(
             f"{title}: standard deviations {points.std(axis=0).round(2)}, "

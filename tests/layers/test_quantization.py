@@ -141,8 +141,7 @@ def test_cosine_distance() -> None:
 
 
 def averaging(**kwargs) -> VectorQuantizer:
-    layer = quantizer(ema_decay=0.9, **kwargs)
-    return layer
+    return quantizer(ema_decay=0.9, **kwargs)
 
 
 def test_codes_follow_averages() -> None:

@@ -131,7 +131,7 @@ def test_tiles_come_close_to_the_whole_image(kind) -> None:
         decoded = model.decode_in_tiles(latents, tiling)
         assert encoded.shape == moments.shape and decoded.shape == whole.shape
         found[shared] = errors(encoded, decoded)
-    assert (found[False] > 0.1).all() and (found[True] < 0.7 * found[False]).all()
+    assert (found[False] > 0.2).all() and (found[True] < 0.6 * found[False]).all()
 
 
 @pytest.mark.parametrize("side", [11, 16, 23, 64])
