@@ -120,7 +120,8 @@ if is_tensorflow_on_cpu():
             results["predict"] = task.predict(data, batch_size=4, verbose=0)
         else:
             options = {"num_steps": 3, "seed": 0, "progress": False, "batch_size": 2}
-            results["generate"] = task.generate(data["caption"][:3], **options) / 255.0
+            drawn = task.generate(data["caption"][:3], output="latents", **options)
+            results |= {"generate": drawn, "decode": task.decode_latents(drawn)}
             results["encode"] = task.encode_moments(data["image"])
         return {**state(task), "losses": np.array(losses), **results}
 

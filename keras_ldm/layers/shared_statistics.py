@@ -3,6 +3,9 @@
 A tile that normalizes by its own mean and variance gets other colours than its neighbours. Here all
 tiles of an image use the image's: each tile gives its own mean and variance, with weights that sum to 1
 where tiles overlap, these are put together, and the tiles are computed once more with the result.
+
+What is put together holds for tiles that were normalized as these were. A part of the image that is
+computed before and after tells how far it moves once they are normalized otherwise.
 """
 
 from contextvars import ContextVar, Token
@@ -13,6 +16,9 @@ from keras import ops
 
 from keras_ldm.types import Array, Tensor
 
+_TINY = 1e-6  # variances below are as good as none, beside the epsilon of a normalization
+_MOST = 4.0  # how far a variance may move, as a factor
+
 
 class SharedStatistics:
     """A scope within which each `GroupNorm` reports a tile's statistics, and may use given ones.
@@ -22,6 +28,9 @@ class SharedStatistics:
             square of several pixels.
         given: mean and variance to normalize by, in the order of the layers' calls,
             `(calls, groups, 2)`; None for those of each tile.
+        reference: what the tiles' own mean and variance were when `given` was measured, of the same
+            shape. What is given moves with the tiles: means by as much, variances by the same factor,
+            at most four.
 
     Example:
 
@@ -32,9 +41,12 @@ class SharedStatistics:
     ```
     """
 
-    def __init__(self, weights: Tensor, given: Tensor | None = None) -> None:
+    def __init__(
+        self, weights: Tensor, given: Tensor | None = None, reference: Tensor | None = None
+    ) -> None:
         self.weights = weights
         self.given = given
+        self.reference = reference
         self._seen: list[Tensor] = []
         self._token: Token[SharedStatistics | None] | None = None
 
@@ -47,7 +59,7 @@ class SharedStatistics:
             _CURRENT.reset(self._token)
 
     def of(self, x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance to normalize tiles by; what they are in the tiles is noted.
+        """Mean and variance to normalize tiles by; what they are in the tiles, or moved to, is noted.
 
         Args:
             x: `(tiles, height, width, channels)`, float32.
@@ -64,14 +76,17 @@ class SharedStatistics:
         group_mean = ops.mean(means, axis=-1)
         spread = ops.square(means - group_mean[..., None])
         group_variance = ops.mean(ops.reshape(variance, grouped) + spread, axis=-1)
+        used = group_mean, group_variance
         call = len(self._seen)
-        self._seen.append(ops.stack([group_mean, group_variance], axis=-1))
-        if self.given is None:
-            return group_mean, group_variance
-        return self.given[call, None, :, 0], self.given[call, None, :, 1]
+        if self.given is not None and self.reference is not None:
+            used = _moved(self.given[call], self.reference[call], *used)
+        self._seen.append(ops.stack(used, axis=-1))
+        if self.given is not None and self.reference is None:
+            used = self.given[call, None, :, 0], self.given[call, None, :, 1]
+        return used
 
     def seen(self) -> Tensor:
-        """Mean and variance of the tiles, `(calls, tiles, groups, 2)`."""
+        """Mean and variance of the tiles, `(calls, tiles, groups, 2)`; with a reference, those used."""
         if not self._seen:  # a network without group normalization
             return ops.zeros((0, 1, 1, 2))
         return ops.stack(self._seen)
@@ -82,6 +97,12 @@ class SharedStatistics:
         for axis in (1, 2):
             weights = ops.repeat(weights, ops.shape(x)[axis] // ops.shape(weights)[axis], axis=axis)
         return (weights / ops.sum(weights, axis=(1, 2), keepdims=True))[..., None]
+
+
+def _moved(given: Tensor, reference: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """`given` as far from where it was as the tiles, of `(tiles, groups)`, are from `reference`."""
+    factor = (variance + _TINY) / (reference[:, 1] + _TINY)
+    return given[:, 0] + mean - reference[:, 0], given[:, 1] * ops.clip(factor, 1 / _MOST, _MOST)
 
 
 def shared_statistics() -> SharedStatistics | None:

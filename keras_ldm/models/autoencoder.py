@@ -215,24 +215,18 @@ class Autoencoder(keras.Model):
     def _of_tiles(self, function: Callable[[Tensor], Tensor]) -> TileFn:
         """A function of tiles and of what their group normalizations share; compiled."""
 
-        def apply(tiles: Tensor, weights: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            with SharedStatistics(weights, given) as shared:
+        def apply(tiles: Tensor, weights: Tensor, *statistics: Tensor) -> tuple[Tensor, Tensor]:
+            with SharedStatistics(weights, *statistics) as shared:
                 outputs = function(tiles)
             return outputs, shared.seen()
 
-        alone = compile_function(lambda tiles, weights: apply(tiles, weights), self.variables)
-        sharing = compile_function(apply, self.variables)
+        compiled = compile_function(apply, self.variables)
 
-        def compiled(tiles: Tensor, weights: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
-            values = values_of(self.variables)
-            found: tuple[Tensor, Tensor] = (
-                alone(values, tiles, weights)
-                if given is None
-                else sharing(values, tiles, weights, given)
-            )
+        def call(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = compiled(values_of(self.variables), *tensors)
             return found
 
-        return compiled
+        return call
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

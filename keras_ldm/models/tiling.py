@@ -1,15 +1,23 @@
 """Large images in overlapping tiles, so that memory depends on the tile and not on the image.
 
 Tiles lie on a grid. Where they overlap, each counts by a ramp that falls to its edge, and the weights
-sum to 1. Group normalizations take the statistics of the whole image, as mosaics of its pieces have them
-that are as large as a tile. Attention sees a tile where it would see the whole image. The result is
-close to that of the whole image, not equal to it.
+sum to 1. Attention sees a tile where it would see the whole image.
+
+Group normalizations take the statistics of the whole image, s. A layer's are a function of those of the
+layers before, s = F(s), and a pass over all tiles with other statistics, s₀, gives F(s₀): not s, but
+exact in the first layer. Passing again and again would correct one layer more each time, and throw those
+after it further off meanwhile. A mosaic of pieces from all over the image, as large as a tile, has a
+function M that is near F, and it is computed layer by layer, with each layer's statistics in use in the
+next. So s₀ is what the mosaic has by itself, s₀ = M(s₀), and then it is computed anew with
+
+    s₁ = F(s₀) + M(s₁) - M(s₀)        (of variances the quotient, not the difference)
+
+which is a step of Newton's method with the derivative of M in place of that of F: the error is as small
+as the product of that of s₀ and the difference of F and M.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from keras import ops
@@ -18,11 +26,11 @@ from tqdm import tqdm
 from keras_ldm.layers.shared_statistics import of_the_whole
 from keras_ldm.types import Array, Tensor
 
-TileFn = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
-"""`(tiles, weights, statistics) -> (outputs, statistics of them)`, see `layers.SharedStatistics`."""
+TileFn = Callable[..., tuple[Tensor, Tensor]]
+"""`(tiles, weights, given, reference) -> (outputs, statistics of them)`: the last two arguments, or the
+last, may be left out. See `layers.SharedStatistics`, whose arguments they are."""
 
-
-_PIECES = 4  # a side of a mosaic
+_PIECES = 8  # a side of a mosaic
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Tiling:
             tiles are closer to the whole image, and take more memory.
         overlap: pixels that neighbours share, at least.
         shared_statistics: whether group normalizations take the statistics of the whole image, which
-            costs about half as much again. Tiles that take their own differ in colour.
+            takes twice as long. Tiles that take their own differ in colour.
         batch_size: tiles computed at a time; 1 takes the least memory.
 
     Raises:
@@ -107,59 +115,15 @@ class Tiling:
         height, width = (side // unit_in for side in inputs.shape[1:3])
         tile, overlap = self.tile_size // factor, self.overlap // factor
         grid = _Grid(_Cuts(height, tile, overlap), _Cuts(width, tile, overlap))
-        mosaics = grid.mosaics(unit_in) if self.shared_statistics and len(grid) > 1 else []
-        count = len(inputs) * (len(mosaics) + -(-len(grid) // self.batch_size))
+        shares = self.shared_statistics and len(grid) > 1
+        count = len(inputs) * -(-len(grid) // self.batch_size) * (1 + shares)
         results = []
         with tqdm(total=count, desc="tiles", disable=count < 10, leave=False) as bar:
             for image in inputs:
-                given = _statistics(function, image, grid, mosaics, bar) if mosaics else None
-                results.append(self._blended(function, image, grid, given, unit_in, unit_out, bar))
+                tiles = _Tiles(function, image, grid, unit_in, self.batch_size, bar)
+                given = tiles.statistics() if shares else None
+                results.append(tiles.blended(given, unit_out))
         return np.stack(results)
-
-    def _blended(
-        self,
-        function: TileFn,
-        image: Array,
-        grid: "_Grid",
-        given: Array | None,
-        unit_in: int,
-        unit_out: int,
-        bar: "tqdm[None]",
-    ) -> Array:
-        """The blended outputs of one image's tiles."""
-        whole = np.zeros(0, np.float32)
-        for first in range(0, len(grid), self.batch_size):
-            indices = range(first, min(first + self.batch_size, len(grid)))
-            tiles = np.stack([image[grid.window(index, unit_in)] for index in indices])
-            weights = np.stack([grid.weights(index, 1) for index in indices])
-            outputs, _ = function(
-                ops.convert_to_tensor(tiles),
-                ops.convert_to_tensor(weights),
-                None if given is None else ops.convert_to_tensor(given),
-            )
-            outputs = ops.convert_to_numpy(outputs)
-            if not whole.size:
-                sides = (grid.rows.side * unit_out, grid.columns.side * unit_out, outputs.shape[-1])
-                whole = np.zeros(sides, np.float32)
-            for index, output in zip(indices, outputs, strict=True):
-                whole[grid.window(index, unit_out)] += output * grid.weights(index, unit_out)[..., None]
-            bar.update()
-        return whole
-
-
-def _statistics(
-    function: TileFn, image: Array, grid: "_Grid", mosaics: Sequence[Any], bar: "tqdm[None]"
-) -> Array | None:
-    """The statistics of a whole image, by mosaics of it; None for a network without any."""
-    weights = ops.ones((1, grid.rows.tile, grid.columns.tile))
-    seen = []
-    for places in mosaics:
-        _, statistics = function(ops.convert_to_tensor(image[places][None]), weights, None)
-        seen.append(ops.convert_to_numpy(statistics))
-        bar.update()
-    if not len(seen[0]):
-        return None
-    return of_the_whole(np.concatenate(seen, axis=1), np.ones(len(seen)))
 
 
 class _Cuts:
@@ -184,21 +148,16 @@ class _Cuts:
         start = self.starts[index] * unit
         return slice(start, start + self.tile * unit)
 
-    def mosaics(self, unit: int) -> list[Array]:
-        """Places of pieces from all over the side, as many as a tile has; together nearly all of it."""
+    def mosaic(self, unit: int) -> Array:
+        """Places of pieces from all over the side, as many as a tile has."""
         pieces = min(_PIECES, self.tile)
-        widths = [len(piece) for piece in np.array_split(np.arange(self.tile), pieces)]
-        strips = np.linspace(0, self.side, pieces + 1)
-        shifts = np.linspace(0, 1, -(-self.side // self.tile)) if self.side > self.tile else [0.0]
-        found = []
-        for shift in shifts:
-            starts = [
-                int(low + shift * (high - low - width))
-                for low, high, width in zip(strips, strips[1:], widths, strict=False)
-            ]
-            rows = [np.arange(width) + start for start, width in zip(starts, widths, strict=True)]
-            found.append((np.concatenate(rows)[:, None] * unit + np.arange(unit)).reshape(-1))
-        return found
+        strips = np.array_split(np.arange(self.side), pieces)
+        parts = np.array_split(np.arange(self.tile), pieces)
+        rows = [
+            np.arange(len(part)) + strip[0] + (len(strip) - len(part)) // 2
+            for strip, part in zip(strips, parts, strict=True)
+        ]
+        return (np.concatenate(rows)[:, None] * unit + np.arange(unit)).reshape(-1)
 
     def weights(self, index: int, unit: int) -> Array:
         """How much each place of a tile counts: those of all tiles sum to 1."""
@@ -235,10 +194,9 @@ class _Grid:
         row, column = divmod(index, len(self.columns.starts))
         return self.rows.window(row, unit), self.columns.window(column, unit)
 
-    def mosaics(self, unit: int) -> list[tuple[Array, ...]]:
-        """Pieces from all over the image that make pictures of the size of a tile."""
-        rows, columns = self.rows.mosaics(unit), self.columns.mosaics(unit)
-        return [np.ix_(*sides) for sides in itertools.product(rows, columns)]
+    def mosaic(self, unit: int) -> tuple[Array, ...]:
+        """Pieces from all over the image that make one as large as a tile."""
+        return np.ix_(self.rows.mosaic(unit), self.columns.mosaic(unit))
 
     def weights(self, index: int, unit: int) -> Array:
         """How much each place of a tile counts."""
@@ -246,3 +204,55 @@ class _Grid:
         return np.asarray(
             self.rows.weights(row, unit)[:, None] * self.columns.weights(column, unit), np.float32
         )
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """An image's tiles, and what a function makes of them."""
+
+    function: TileFn
+    image: Array
+    grid: _Grid
+    unit: int  # places of the image a latent's side
+    batch_size: int
+    bar: "tqdm[None]"
+
+    def blended(self, given: Array | None, unit: int) -> Array:
+        """The function's outputs as one; a latent has `unit` of its places a side."""
+        whole = np.zeros(0, np.float32)
+        for indices, outputs, _ in self._results(given):
+            if not whole.size:
+                sides = (self.grid.rows.side * unit, self.grid.columns.side * unit)
+                whole = np.zeros((*sides, outputs.shape[-1]), np.float32)
+            for index, output in zip(indices, outputs, strict=True):
+                weights = self.grid.weights(index, unit)[..., None]
+                whole[self.grid.window(index, unit)] += output * weights
+        return whole
+
+    def statistics(self) -> Array | None:
+        """Those of the whole image; None for a network without any."""
+        mosaic = self.image[self.grid.mosaic(self.unit)][None]
+        own = self._of_mosaic(mosaic)
+        if not len(own):
+            return None
+        seen = np.concatenate([statistics for _, _, statistics in self._results(own)], axis=1)
+        counts = [self.grid.weights(index, 1).sum() for index in range(len(self.grid))]
+        return self._of_mosaic(mosaic, of_the_whole(seen, np.array(counts)), own)
+
+    def _of_mosaic(self, mosaic: Array, *statistics: Array) -> Array:
+        """The statistics in use where a mosaic is computed, `(calls, groups, 2)`."""
+        weights = np.ones((1, self.grid.rows.tile, self.grid.columns.tile), np.float32)
+        return self._call(mosaic, weights, *statistics)[1][:, 0]
+
+    def _results(self, given: Array | None) -> Iterator[tuple[range, Array, Array]]:
+        """Numbers of tiles, their outputs and their statistics, some tiles at a time."""
+        for first in range(0, len(self.grid), self.batch_size):
+            indices = range(first, min(first + self.batch_size, len(self.grid)))
+            tiles = np.stack([self.image[self.grid.window(index, self.unit)] for index in indices])
+            weights = np.stack([self.grid.weights(index, 1) for index in indices])
+            yield indices, *self._call(tiles, weights, *([] if given is None else [given]))
+            self.bar.update()
+
+    def _call(self, *arrays: Array) -> tuple[Array, Array]:
+        outputs, statistics = self.function(*map(ops.convert_to_tensor, arrays))
+        return ops.convert_to_numpy(outputs), ops.convert_to_numpy(statistics)
