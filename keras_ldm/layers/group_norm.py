@@ -146,10 +146,12 @@ class GroupNorm(keras.layers.Layer):
     def _normalize_tiles(self, inputs: Tensor, shared: SharedStatistics) -> Tensor:
         """Normalizes `(tiles, height, width, channels)` by statistics that tiles of an image share."""
         x = ops.cast(inputs, "float32")
-        size = x.shape[-1] // self.groups
-        mean, variance = (ops.repeat(y, size, axis=-1)[:, None, None] for y in shared.of(x, self.groups))
-        scale = ops.rsqrt(variance + self.epsilon) * ops.cast(self.gamma, "float32")
-        y = x * scale + (ops.cast(self.beta, "float32") - mean * scale)
+        by_group = (self.groups, x.shape[-1] // self.groups)
+        gamma, beta = (ops.reshape(ops.cast(y, "float32"), by_group) for y in (self.gamma, self.beta))
+        mean, variance = (y[..., None] for y in shared.of(x, self.groups))
+        scale = ops.rsqrt(variance + self.epsilon) * gamma
+        shift = beta - mean * scale
+        y = x * ops.reshape(scale, (-1, 1, 1, x.shape[-1])) + ops.reshape(shift, (-1, 1, 1, x.shape[-1]))
         return ops.cast(ops.silu(y) if self.activation == "silu" else y, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -93,10 +93,12 @@ class SharedStatistics:
 
     def _weights_at(self, x: Tensor) -> Tensor:
         """The weights at a layer's resolution, with the sum 1: `(tiles, height, width, 1)`."""
-        weights = self.weights
-        for axis in (1, 2):
-            weights = ops.repeat(weights, ops.shape(x)[axis] // ops.shape(weights)[axis], axis=axis)
-        return (weights / ops.sum(weights, axis=(1, 2), keepdims=True))[..., None]
+        tiles, rows, columns = ops.shape(self.weights)
+        height, width = ops.shape(x)[1:3]
+        squares = ops.ones((1, 1, height // rows, 1, width // columns))
+        weights = self.weights[:, :, None, :, None] * squares
+        weights = weights / ops.sum(weights, axis=(1, 2, 3, 4), keepdims=True)
+        return ops.reshape(weights, (tiles, height, width, 1))
 
 
 def _moved(given: Tensor, reference: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
