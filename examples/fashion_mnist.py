@@ -39,6 +39,7 @@ CLASSES = (
 )
 NO_CLASS = len(CLASSES)
 CHANNELS = (64, 128)
+NUM_RES_BLOCKS = 2
 FREE_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CLASSIFIER_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 COLORS = {"accuracy": (200, 30, 60), "precision": (60, 140, 60), "recall": (40, 80, 200)}
@@ -82,13 +83,21 @@ def make_autoencoder(images: np.ndarray, epochs: int) -> kl.tasks.AutoencoderTas
     return task
 
 
+def blocks() -> dict[str, Any]:
+    """What the diffusion model's network and the classifier's share."""
+    return {
+        "num_res_blocks": NUM_RES_BLOCKS,
+        "attention_levels": (1,),
+        "num_heads": 4,
+        "scale_shift": True,
+    }
+
+
 def make_diffusion(
     autoencoder: kl.models.AutoencoderKL, images: np.ndarray, labels: np.ndarray, epochs: int
 ) -> kl.tasks.LatentDiffusion:
     """Draws with a class, and without one: class `NO_CLASS`."""
-    unet = kl.models.UNet(
-        CHANNELS, 4, 4, attention_levels=(1,), num_heads=4, num_classes=11, scale_shift=True
-    )
+    unet = kl.models.UNet(CHANNELS, 4, 4, **blocks(), num_classes=11)
     embedder = kl.conditioning.ClassEmbedder(11, None, dropout=0.2)
     task = kl.tasks.LatentDiffusion(
         autoencoder,
@@ -110,9 +119,7 @@ def make_classifier(
     ldm: kl.tasks.LatentDiffusion, images: np.ndarray, labels: np.ndarray, epochs: int
 ) -> kl.tasks.NoisyLatentClassifier:
     """Tells the class from noisy latents."""
-    network = kl.models.UNetClassifier(
-        len(CLASSES), CHANNELS, 4, attention_levels=(1,), num_heads=4, scale_shift=True, dropout=0.1
-    )
+    network = kl.models.UNetClassifier(len(CLASSES), CHANNELS, 4, **blocks(), dropout=0.1)
     task = kl.tasks.NoisyLatentClassifier(ldm.latent_space, network, ldm.schedule)
     batch_size = 128
     rate = learning_rate(1e-3, epochs * steps_of(len(images), batch_size))

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.examples
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -16,6 +18,7 @@ def example(monkeypatch):
     import fashion_mnist
 
     monkeypatch.setattr(fashion_mnist, "CHANNELS", (32, 32))
+    monkeypatch.setattr(fashion_mnist, "NUM_RES_BLOCKS", 1)
     monkeypatch.setattr(fashion_mnist, "FREE_SCALES", (1.0, 3.0))
     monkeypatch.setattr(fashion_mnist, "CLASSIFIER_SCALES", (0.0, 2.0))
     return fashion_mnist

@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from keras_ldm.files import write_ckpt
 from keras_ldm.weights import compvis
 from tests.golden.original import FOLDER, Original
+
+pytestmark = pytest.mark.examples
 
 ROOT = Path(__file__).parents[2]
 

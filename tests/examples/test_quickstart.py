@@ -11,6 +11,8 @@ from PIL import Image
 import keras_ldm as kl
 from keras_ldm.cli import main
 
+pytestmark = pytest.mark.examples
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,7 +22,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     command = [sys.executable, str(ROOT / "examples" / "quickstart.py"), "--output", str(folder)]
     command += ["--num-images", "24", "--autoencoder-epochs", "2", "--diffusion-epochs", "2"]
     result = subprocess.run(
-        [*command, "--score-images", "4"], capture_output=True, text=True, check=False
+        [*command, "--score-images", "8"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
@@ -40,7 +42,7 @@ def test_leaves_pictures_that_are_not_blank(output: tuple[Path, str]) -> None:
 
 def test_prints_scores_and_where_the_files_are(output: tuple[Path, str]) -> None:
     folder, printed = output
-    assert "Reconstruction PSNR" in printed and "over 4 prompts" in printed
+    assert "Reconstruction PSNR" in printed and "over 8 prompts" in printed
     for name in ("reconstructions.png", "samples.png", "losses.png", "text_to_image.keras"):
         assert str(folder / name) in printed
 

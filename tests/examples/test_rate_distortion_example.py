@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.examples
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -18,6 +20,7 @@ def example(monkeypatch):
     import rate_distortion
 
     monkeypatch.setattr(fashion_mnist, "CHANNELS", (32, 32))
+    monkeypatch.setattr(fashion_mnist, "NUM_RES_BLOCKS", 1)
     return rate_distortion
 
 

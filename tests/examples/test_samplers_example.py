@@ -3,7 +3,10 @@
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
+
+pytestmark = pytest.mark.examples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -10,6 +10,8 @@ from PIL import Image
 
 import keras_ldm
 
+pytestmark = pytest.mark.examples
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
