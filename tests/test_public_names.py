@@ -132,9 +132,14 @@ NAMES = {
     "metrics": """
         CodePerplexity
         CodeUsage
+        FeatureStatistics
         LPIPS
         PeakSignalToNoiseRatio
         StructuralSimilarity
+        density_coverage
+        frechet_distance
+        inception_score
+        kernel_distance
         precision_recall
         retrieval_at_k
     """,

@@ -2,8 +2,13 @@
 
 from keras_ldm.metrics.codebook import CodePerplexity as CodePerplexity
 from keras_ldm.metrics.codebook import CodeUsage as CodeUsage
+from keras_ldm.metrics.feature_statistics import FeatureStatistics as FeatureStatistics
+from keras_ldm.metrics.frechet_distance import frechet_distance as frechet_distance
+from keras_ldm.metrics.inception_score import inception_score as inception_score
+from keras_ldm.metrics.kernel_distance import kernel_distance as kernel_distance
 from keras_ldm.metrics.lpips import LPIPS as LPIPS
-from keras_ldm.metrics.precision_recall import precision_recall as precision_recall
+from keras_ldm.metrics.manifolds import density_coverage as density_coverage
+from keras_ldm.metrics.manifolds import precision_recall as precision_recall
 from keras_ldm.metrics.psnr import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from keras_ldm.metrics.retrieval import retrieval_at_k as retrieval_at_k
 from keras_ldm.metrics.ssim import StructuralSimilarity as StructuralSimilarity
