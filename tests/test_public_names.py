@@ -30,6 +30,7 @@ NAMES = {
         attend
         average_pixels
         repeat_pixels
+        resize_images
     """,
     "models": """
         Autoencoder
@@ -37,6 +38,7 @@ NAMES = {
         AutoencoderKL
         Decoder
         Encoder
+        InceptionV3
         LPIPSNetwork
         PatchDiscriminator
         Tiling
@@ -45,6 +47,7 @@ NAMES = {
         UNetClassifier
         UNetEncoder
         VQModel
+        pretrained_inception
         pretrained_lpips
     """,
     "losses": """

@@ -17,6 +17,7 @@ from keras_ldm.layers.resampling import Upsample as Upsample
 from keras_ldm.layers.resampling import average_pixels as average_pixels
 from keras_ldm.layers.resampling import repeat_pixels as repeat_pixels
 from keras_ldm.layers.residual import ResidualBlock as ResidualBlock
+from keras_ldm.layers.resizing import resize_images as resize_images
 from keras_ldm.layers.shared_statistics import SharedStatistics as SharedStatistics
 from keras_ldm.layers.transformer import GEGLU as GEGLU
 from keras_ldm.layers.transformer import SpatialTransformer as SpatialTransformer

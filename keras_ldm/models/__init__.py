@@ -5,6 +5,8 @@ from keras_ldm.models.autoencoder_kl import AutoencoderKL as AutoencoderKL
 from keras_ldm.models.encoder_decoder import AutoencoderHalf as AutoencoderHalf
 from keras_ldm.models.encoder_decoder import Decoder as Decoder
 from keras_ldm.models.encoder_decoder import Encoder as Encoder
+from keras_ldm.models.inception_v3 import InceptionV3 as InceptionV3
+from keras_ldm.models.inception_weights import pretrained_inception as pretrained_inception
 from keras_ldm.models.lpips_network import LPIPSNetwork as LPIPSNetwork
 from keras_ldm.models.lpips_weights import pretrained_lpips as pretrained_lpips
 from keras_ldm.models.patch_discriminator import PatchDiscriminator as PatchDiscriminator
