@@ -11,6 +11,7 @@ NAMES = {
     "layers": """
         AttentionPool
         ConditionalSequential
+        ConvUnit
         CrossAttention
         DiagonalGaussian
         Downsample
@@ -37,6 +38,7 @@ NAMES = {
         AutoencoderHalf
         AutoencoderKL
         Decoder
+        EfficientNetLite0
         Encoder
         InceptionV3
         LPIPSNetwork
@@ -47,6 +49,7 @@ NAMES = {
         UNetClassifier
         UNetEncoder
         VQModel
+        pretrained_efficientnet
         pretrained_inception
         pretrained_lpips
     """,

@@ -5,6 +5,7 @@ from keras_ldm.layers.attention import LinearSpatialAttention as LinearSpatialAt
 from keras_ldm.layers.attention import SpatialSelfAttention as SpatialSelfAttention
 from keras_ldm.layers.attention import attend as attend
 from keras_ldm.layers.conditional_sequential import ConditionalSequential as ConditionalSequential
+from keras_ldm.layers.conv_unit import ConvUnit as ConvUnit
 from keras_ldm.layers.distributions import DiagonalGaussian as DiagonalGaussian
 from keras_ldm.layers.distributions import PointDistribution as PointDistribution
 from keras_ldm.layers.embeddings import SinusoidalEmbedding as SinusoidalEmbedding

@@ -33,10 +33,7 @@ def resize_images(images: Tensor, size: int, mode: ResizeMode) -> Tensor:
 
     Reference: Parmar et al. 2022, https://arxiv.org/abs/2104.11222, section 3.
     """
-    if mode not in get_args(ResizeMode):
-        raise ValueError(
-            f"Expected a mode among {', '.join(map(repr, get_args(ResizeMode)))}. Received: {mode!r}"
-        )
+    check_resize_mode(mode)
     if len(images.shape) != 4 or not all(images.shape[1:3]):
         raise ValueError(
             "Expected images (batch, height, width, channels) of known sides. "
@@ -47,6 +44,15 @@ def resize_images(images: Tensor, size: int, mode: ResizeMode) -> Tensor:
     )
     x = ops.einsum("ih,nhwc->niwc", rows, ops.cast(images, "float32"))
     return ops.einsum("jw,niwc->nijc", columns, x)
+
+
+def check_resize_mode(mode: str) -> None:
+    """Raises a ValueError for a mode that `resize_images` does not know."""
+    if mode not in get_args(ResizeMode):
+        raise ValueError(
+            f"Expected a way to resize among {', '.join(map(repr, get_args(ResizeMode)))}. "
+            f"Received: {mode!r}"
+        )
 
 
 def _weights(side: int, size: int, mode: ResizeMode) -> Array:

@@ -9,15 +9,16 @@ https://arxiv.org/abs/1706.08500.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_ldm.backend import freeze
 from keras_ldm.images import to_floats
-from keras_ldm.layers.resizing import ResizeMode, resize_images
-from keras_ldm.types import Config, Shape, Tensor
+from keras_ldm.layers import ConvUnit
+from keras_ldm.layers.resizing import ResizeMode, check_resize_mode, resize_images
+from keras_ldm.types import Config, Tensor
 
 _SIDE = 299
 _SPATIAL_BLOCK, _SPATIAL_CHANNELS = "Mixed_6d", 7  # "mixed_6/conv" of the original graph, cut by ADM
@@ -136,34 +137,6 @@ _BLOCKS: dict[str, tuple[dict[str, Step], ...]] = {
 }
 
 
-class ConvUnit(keras.layers.Layer):
-    """A convolution without bias, batch normalization with its running statistics, and ReLU."""
-
-    def __init__(self, step: _Conv, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        policy = self.dtype_policy
-        self.conv = keras.layers.Conv2D(
-            step.filters,
-            step.kernel_size,
-            step.strides,
-            step.padding,
-            data_format="channels_last",
-            use_bias=False,
-            dtype=policy,
-            name="conv",
-        )
-        self.norm = keras.layers.BatchNormalization(epsilon=1e-3, dtype=policy, name="norm")
-
-    def build(self, input_shape: Shape) -> None:
-        """Builds both layers."""
-        self.conv.build(input_shape)
-        self.norm.build(self.conv.compute_output_shape(input_shape))
-
-    def call(self, inputs: Tensor) -> Tensor:
-        """Applies them."""
-        return ops.relu(self.norm(self.conv(inputs), training=False))
-
-
 @keras.saving.register_keras_serializable("keras_ldm")
 class InceptionV3(keras.Model):
     """Features of images for the Fréchet distance, the kernel distance and the Inception Score.
@@ -188,11 +161,7 @@ class InceptionV3(keras.Model):
 
     def __init__(self, resize_mode: ResizeMode = "bilinear_legacy", **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
-        if resize_mode not in get_args(ResizeMode):
-            raise ValueError(
-                f"Expected `resize_mode` among {', '.join(map(repr, get_args(ResizeMode)))}. "
-                f"Received: {resize_mode!r}"
-            )
+        check_resize_mode(resize_mode)
         self.resize_mode = resize_mode
         self.units: dict[str, ConvUnit] = {}
         channels = self._make_units("", _STEM, 3)
@@ -211,7 +180,7 @@ class InceptionV3(keras.Model):
                 channels = sum(beside)
             elif isinstance(step, _Conv):
                 place = prefix + name
-                unit = ConvUnit(step, dtype=self.dtype_policy, name=place.replace(".", "_"))
+                unit = ConvUnit(*step, dtype=self.dtype_policy, name=place.replace(".", "_"))
                 unit.build((None, None, None, channels))
                 self.units[place] = unit
                 channels = step.filters
