@@ -1,5 +1,6 @@
 """How Keras's loops read a dataset."""
 
+import weakref
 from typing import Any
 
 import keras
@@ -29,11 +30,21 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
 
     class Adapter(PyDatasetAdapter):
         def get_tf_dataset(self) -> tf.data.Dataset:
+            # TensorFlow keeps what a generator dataset calls for as long as the process lives: not this
+            # adapter then, which has the data and, for its preprocessing, the task.
+            reference = weakref.ref(self)
+
+            def batches() -> Any:
+                if (adapter := reference()) is None:
+                    raise RuntimeError("Expected the dataset's adapter to be there while it is read.")
+                return adapter._batches()
+
+            self._get_iterator = batches
             options = tf.data.Options()
             options.autotune.enabled = False
             return super().get_tf_dataset().with_options(options)
 
-        def _get_iterator(self) -> Any:
+        def _batches(self) -> Any:
             keep_freed_memory()  # which TensorFlow's generator dataset, just made, has undone
             return super()._get_iterator()
 

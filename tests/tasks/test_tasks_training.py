@@ -1,5 +1,8 @@
 """Training with `fit`: what it learns, what it measures, what `compile()` chooses."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from keras_ldm.tasks import AutoencoderTask, LatentDiffusion
 from tests.tasks.tiny import (
     TinyUNet,
     autoencoder_task,
+    captions,
     images,
     latent_diffusion,
     numpy,
@@ -309,3 +313,21 @@ def test_tiny_networks_refuse_what_the_real_ones_do() -> None:
     assert issubclass(TinyUNet, UNet)
     with pytest.raises(ValueError, match="Expected a `context`"):
         TinyUNet(context_dim=4)({"latents": np.zeros((1, 4, 4, 3), "float32"), "timesteps": np.zeros(1)})
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("make", [autoencoder_task, text_to_image])
+def test_nothing_keeps_a_task_or_its_data_that_are_done_with(make) -> None:
+    task, data = make(), pairs() if make is text_to_image else images()
+    task.compile(keras.optimizers.Adam(1e-2))
+    task.fit(data, batch_size=BATCH, validation_data=data, verbose=0)
+    if make is text_to_image:
+        task.generate(captions(1), num_steps=1, progress=False)
+        kept = weakref.ref(data["image"].base if data["image"].base is not None else data["image"])
+    else:
+        task.predict(data, verbose=0)
+        kept = weakref.ref(data)
+    kept_task = weakref.ref(task)
+    del task, data
+    gc.collect()
+    assert kept_task() is None and kept() is None
