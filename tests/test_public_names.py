@@ -40,6 +40,8 @@ NAMES = {
         Decoder
         EfficientNetLite0
         Encoder
+        FirstStage
+        IdentityFirstStage
         InceptionV3
         LPIPSNetwork
         PatchDiscriminator

@@ -14,7 +14,7 @@ from keras_ldm.backend import freeze
 from keras_ldm.conditioning.embedder import Embedder, check_integers
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.layers import average_pixels
-from keras_ldm.models import Autoencoder
+from keras_ldm.models import FirstStage
 from keras_ldm.types import Array, Config, Tensor
 
 
@@ -169,7 +169,7 @@ class LatentEmbedder(MapEmbedder):
     Output: `{"concat": (batch, h, w, latent_channels)}`.
     """
 
-    def __init__(self, autoencoder: Autoencoder, **kwargs: Any) -> None:
+    def __init__(self, autoencoder: FirstStage, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         freeze(autoencoder)
         self.autoencoder = autoencoder

@@ -7,6 +7,8 @@ from keras_ldm.models.efficientnet_weights import pretrained_efficientnet as pre
 from keras_ldm.models.encoder_decoder import AutoencoderHalf as AutoencoderHalf
 from keras_ldm.models.encoder_decoder import Decoder as Decoder
 from keras_ldm.models.encoder_decoder import Encoder as Encoder
+from keras_ldm.models.first_stage import FirstStage as FirstStage
+from keras_ldm.models.identity_first_stage import IdentityFirstStage as IdentityFirstStage
 from keras_ldm.models.inception_v3 import InceptionV3 as InceptionV3
 from keras_ldm.models.inception_weights import pretrained_inception as pretrained_inception
 from keras_ldm.models.lpips_network import LPIPSNetwork as LPIPSNetwork

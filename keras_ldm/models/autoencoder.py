@@ -1,24 +1,18 @@
 """What the KL and the VQ autoencoder share: encoder, decoder and the two 1x1 convolutions between."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
-import keras
-import numpy as np
 from keras import ops
 
-from keras_ldm.backend import compile_function, values_of
-from keras_ldm.images import check_images, to_floats
-from keras_ldm.layers import DiagonalGaussian, PointDistribution, SharedStatistics
+from keras_ldm.images import to_floats
 from keras_ldm.models.encoder_decoder import AttentionType, Decoder, Encoder, convolution
-from keras_ldm.models.tiling import TileFn, Tiling
-from keras_ldm.types import Array, Config, Shape, Tensor
+from keras_ldm.models.first_stage import FirstStage
+from keras_ldm.types import Config, Shape, Tensor
 
 
-class Autoencoder(keras.Model):
-    """Images to latents and back; a subclass says what stands between.
+class Autoencoder(FirstStage):
+    """Convolutions from images to latents and back; a subclass says what stands between.
 
     Args:
         channels: width of each level, from the highest resolution; one halving after each level but
@@ -39,8 +33,6 @@ class Autoencoder(keras.Model):
     Raises:
         ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown.
     """
-
-    moments_per_latent = 1
 
     def __init__(
         self,
@@ -113,42 +105,17 @@ class Autoencoder(keras.Model):
         self.built = True
 
     @property
-    def moment_channels(self) -> int:
-        """Channels of what `moments` gives."""
-        return self.moments_per_latent * self.latent_channels
-
-    @property
     def downsampling_factor(self) -> int:
         """How many pixels of the image's side one of the latents' side stands for."""
         return int(2 ** (len(self.channels) - 1))
 
     def moments(self, images: Tensor, training: bool = False) -> Tensor:
-        """What describes the distribution of the latents, and is worth caching.
-
-        Args:
-            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
-            training: whether dropout is active.
-
-        Returns:
-            float32 `(batch, height/f, width/f, moment_channels)`.
-        """
+        """What describes the distribution of the latents."""
         x = self.encoder(ops.cast(to_floats(images), self.compute_dtype), training=training)
         return ops.cast(self.to_moments(x), "float32")
 
-    @abstractmethod
-    def distribution(self, moments: Tensor) -> DiagonalGaussian | PointDistribution:
-        """The distribution of the latents whose moments `moments()` gave."""
-
     def decode(self, latents: Tensor, training: bool = False) -> Tensor:
-        """Images from latents.
-
-        Args:
-            latents: `(batch, h, w, latent_channels)`, on the scale that `encode` gives.
-            training: whether dropout is active.
-
-        Returns:
-            float32 `(batch, h·f, w·f, image_channels)`, about in [-1, 1].
-        """
+        """Images from latents."""
         return self.decode_with_features(latents, training=training)[0]
 
     def decode_with_features(self, latents: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
@@ -164,69 +131,6 @@ class Autoencoder(keras.Model):
         x = self.from_latents(ops.cast(latents, self.compute_dtype))
         features = self.decoder.last_features(x, training=training)
         return ops.cast(self.decoder.conv_out(features), "float32"), features
-
-    # === Large images ===
-
-    def moments_in_tiles(self, images: Array, tiling: Tiling | None = None) -> Array:
-        """What `moments` says of large images, in memory for a tile. Compiled.
-
-        Args:
-            images: `(batch, height, width, image_channels)`, uint8 or floats in [-1, 1].
-            tiling: by default tiles of 512 pixels that share 128.
-
-        Returns:
-            float32 `(batch, height/f, width/f, moment_channels)`, a NumPy array.
-
-        Raises:
-            ValueError: for what is not such images, or tiles that are not a whole number of latents.
-        """
-        images = check_images(images, self.image_channels, self.downsampling_factor)
-        return (tiling or Tiling()).encode(self._moments_of_tiles, images, self.downsampling_factor)
-
-    def decode_in_tiles(self, latents: Tensor, tiling: Tiling | None = None) -> Array:
-        """What `decode` makes of large latents, in memory for a tile. Compiled.
-
-        Args:
-            latents: `(batch, h, w, latent_channels)`, as `decode` takes them.
-            tiling: by default tiles of 512 pixels that share 128.
-
-        Returns:
-            float32 `(batch, h·f, w·f, image_channels)`, a NumPy array.
-
-        Raises:
-            ValueError: for what is not such latents, or tiles that are not a whole number of latents.
-        """
-        array = ops.convert_to_numpy(latents).astype(np.float32)
-        if array.ndim != 4 or array.shape[-1] != self.latent_channels or 0 in array.shape:
-            raise ValueError(
-                f"Expected latents of shape (batch, h, w, {self.latent_channels}). "
-                f"Received: shape {array.shape}"
-            )
-        return (tiling or Tiling()).decode(self._decode_tiles, array, self.downsampling_factor)
-
-    @cached_property
-    def _moments_of_tiles(self) -> TileFn:
-        return self._of_tiles(self.moments)
-
-    @cached_property
-    def _decode_tiles(self) -> TileFn:
-        return self._of_tiles(self.decode)
-
-    def _of_tiles(self, function: Callable[[Tensor], Tensor]) -> TileFn:
-        """A function of tiles and of what their group normalizations share; compiled."""
-
-        def apply(tiles: Tensor, weights: Tensor, *statistics: Tensor) -> tuple[Tensor, Tensor]:
-            with SharedStatistics(weights, *statistics) as shared:
-                outputs = function(tiles)
-            return outputs, shared.seen()
-
-        compiled = compile_function(apply, self.variables)
-
-        def call(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = compiled(values_of(self.variables), *tensors)
-            return found
-
-        return call
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

@@ -9,7 +9,7 @@ from keras import ops
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.diffusion import Schedule
 from keras_ldm.images import image_sides, to_uint8
-from keras_ldm.models import Autoencoder, Tiling, UNet
+from keras_ldm.models import FirstStage, Tiling, UNet
 from keras_ldm.samplers import ImageNoise, image_seeds, slerp
 from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.classifier_arguments import ClassifierArguments
@@ -43,7 +43,7 @@ class GenerativeTask(Task):
         image_size: height and width of images to draw, or None.
     """
 
-    autoencoder: Autoencoder
+    autoencoder: FirstStage
     unet: UNet
     conditioner: Conditioner | None
     schedule: Schedule

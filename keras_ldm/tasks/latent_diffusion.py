@@ -26,7 +26,7 @@ from keras_ldm.diffusion import (
 )
 from keras_ldm.diffusion.weighting import Weighting
 from keras_ldm.images import image_sides
-from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.models import FirstStage, UNet
 from keras_ldm.tasks.denoising import DenoisingPrograms
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.generative_task import GenerativeTask
@@ -70,7 +70,7 @@ class LatentDiffusion(GenerativeTask):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: FirstStage,
         unet: UNet,
         conditioner: Conditioner | None = None,
         *,

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_of
 from keras_ldm.images import check_images, to_floats
-from keras_ldm.models import Autoencoder, Tiling
+from keras_ldm.models import FirstStage, Tiling
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.types import Array, Batch, Config, Seed, Tensor
@@ -36,7 +36,7 @@ class LatentSpace(keras.layers.Layer):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: FirstStage,
         scale: float | None = None,
         per_channel: bool = False,
         **kwargs: Any,

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_ldm.conditioning import Conditioner, TextEmbedder
-from keras_ldm.models import Autoencoder, UNet
+from keras_ldm.models import FirstStage, UNet
 from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.inputs import to_numpy
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
@@ -48,7 +48,7 @@ class TextToImage(LatentDiffusion):
 
     def __init__(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: FirstStage,
         unet: UNet,
         text_encoder: keras.Model,
         *,
