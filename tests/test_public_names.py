@@ -140,11 +140,23 @@ NAMES = {
     "metrics": """
         CodePerplexity
         CodeUsage
+        DensityCoverage
+        Evaluation
+        FeatureExtractor
+        FeatureMetric
         FeatureStatistics
+        FrechetInceptionDistance
+        ImageFeatures
+        InceptionScore
+        KernelInceptionDistance
         LPIPS
         PeakSignalToNoiseRatio
+        PrecisionRecall
         StructuralSimilarity
         density_coverage
+        describe_features
+        evaluate_images
+        extract_features
         frechet_distance
         inception_score
         kernel_distance
@@ -155,6 +167,7 @@ NAMES = {
         CodebookHistogram
         PictureCallback
         ReconstructionGrid
+        SampleEvaluation
     """,
     "data": """
         Crop

@@ -56,10 +56,15 @@ class PictureCallback(keras.callbacks.Callback):
     def draw(self) -> Image.Image:
         """The picture of `self.model` as it is."""
 
+    def numbers(self) -> dict[str, float]:
+        """Numbers that belong to the picture just drawn, for TensorBoard beside it; by default none."""
+        return {}
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draws, if it is time to."""
         self._epoch = epoch + 1
-        if self._epoch % self.every == 0:
+        is_last = (self.params or {}).get("epochs") == self._epoch or self.model.stop_training
+        if self._epoch % self.every == 0 or is_last:
             self._write()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -67,7 +72,7 @@ class PictureCallback(keras.callbacks.Callback):
         self._epoch, self._drawn = 0, None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Draws the last epoch, if it has not been drawn."""
+        """Draws the last epoch, where only a callback behind this one made it the last."""
         if self._epoch and self._drawn != self._epoch:
             self._write()
         if self._writer is not None:
@@ -95,9 +100,11 @@ class PictureCallback(keras.callbacks.Callback):
             colorspace=3,
             encoded_image_string=encoded.getvalue(),
         )
-        value = summaries.Summary.Value(tag=self.tag, image=image)
+        values = [summaries.Summary.Value(tag=self.tag, image=image)]
+        for name, number in self.numbers().items():
+            values.append(summaries.Summary.Value(tag=f"{self.tag}/{name}", simple_value=number))
         event = events.Event(wall_time=time.time(), step=self._epoch)
-        event.summary.CopyFrom(summaries.Summary(value=[value]))
+        event.summary.CopyFrom(summaries.Summary(value=values))
         self._writer.add_event(event)
         self._writer.flush()
 

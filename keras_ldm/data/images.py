@@ -21,25 +21,25 @@ Box = tuple[int, int, int, int]
 
 def load_image(
     path: str | Path,
-    size: int,
+    size: int | None,
     *,
     crop: Crop = "center",
     rng: np.random.Generator | None = None,
     background: tuple[int, int, int] = (255, 255, 255),
 ) -> NDArray[np.uint8]:
-    """Reads a picture as a `(size, size, 3)` array.
+    """Reads a picture as a `(size, size, 3)` array, or in its own size.
 
     Args:
         path: A PNG, JPEG or WebP file, or anything else that Pillow reads; of several frames, the
             first.
-        size: Height and width of the result.
+        size: Height and width of the result; None for all of the picture, as large as it is.
         crop: `"center"` takes the largest square in the middle, `"random"` a square as large
             anywhere along the long side, `"none"` the whole picture, squeezed to a square.
         rng: Where a random crop lies; without it, anywhere, anew at each call.
         background: The colour behind transparent pixels.
 
     Returns:
-        The picture, resampled with Lanczos' filter.
+        The picture, resampled with Lanczos' filter where it has another size.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -51,13 +51,16 @@ def load_image(
         image = load_image("cat.jpg", 64, crop="random", rng=np.random.default_rng(0))
         ```
     """
-    check_square(size, crop)
+    check_square(1 if size is None else size, crop)
     try:
         with Image.open(path) as image:
             _refuse_bomb(image)
-            image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
-            upright = _to_rgb(ImageOps.exif_transpose(image), background)
-            square = upright.resize((size, size), Image.Resampling.LANCZOS, box=_box(upright, crop, rng))
+            if size is not None:
+                image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+            found = _to_rgb(ImageOps.exif_transpose(image), background)
+            if size is not None:
+                box = _box(found, crop, rng)
+                found = found.resize((size, size), Image.Resampling.LANCZOS, box=box)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsing trips over
@@ -65,7 +68,7 @@ def load_image(
             f"Expected a picture that Pillow can read ({type(error).__name__}: {error}). "
             f"Received: {str(path)!r}"
         ) from error
-    return np.array(square)
+    return np.array(found)
 
 
 def check_square(size: int, crop: str) -> None:

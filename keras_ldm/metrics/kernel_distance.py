@@ -54,7 +54,8 @@ def kernel_distance(
 
 def _squared_mmd(x: Array, y: Array) -> float:
     def kernel(a: Array, b: Array) -> Array:
-        return np.asarray((a @ b.T / a.shape[1] + 1.0) ** 3)
+        values = a @ b.T / a.shape[1] + 1.0
+        return np.asarray(values * values * values)  # many times as fast as values**3
 
     def mean_of_pairs(a: Array) -> float:
         values = kernel(a, a)

@@ -16,7 +16,10 @@ from keras import ops
 
 from keras_ldm.types import Array, Config, Tensor
 
-_WINDOW, _SIGMA = 11, 1.5
+WINDOW = 11
+"""Pixels a side of the window."""
+
+_SIGMA = 1.5
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
@@ -42,8 +45,7 @@ class StructuralSimilarity(keras.metrics.Mean):
 
     def __init__(self, peak: float = 2.0, name: str = "ssim", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        if not peak > 0:
-            raise ValueError(f"Expected a `peak` > 0. Received: {peak}")
+        check_peak(peak)
         self.peak = peak
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
@@ -57,25 +59,49 @@ class StructuralSimilarity(keras.metrics.Mean):
         Raises:
             ValueError: for smaller images, or those of another shape.
         """
-        x, y = (ops.cast(images, "float32") / self.peak for images in (y_true, y_pred))
-        if len(x.shape) != 4 or tuple(x.shape) != tuple(y.shape):
-            raise ValueError(
-                "Expected two batches of images of one shape (batch, height, width, channels). "
-                f"Received: shapes {tuple(x.shape)} and {tuple(y.shape)}"
-            )
-        if any(side is not None and side < _WINDOW for side in x.shape[1:3]):
-            raise ValueError(
-                f"Expected images of at least {_WINDOW} pixels a side. Received: shape {tuple(x.shape)}"
-            )
-        super().update_state(_similarity(x, y), sample_weight)
+        light, structure = similarity_maps(*image_pair(y_true, y_pred, self.peak, WINDOW))
+        super().update_state(ops.mean(light * structure, axis=(1, 2, 3)), sample_weight)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""
         return {**super().get_config(), "peak": self.peak}
 
 
-def _similarity(x: Tensor, y: Tensor) -> Tensor:
-    """SSIM of each pair of images, whose peak is 1."""
+def check_peak(peak: float) -> None:
+    """Raises a ValueError for a peak that is not above 0."""
+    if not peak > 0:
+        raise ValueError(f"Expected a `peak` > 0. Received: {peak}")
+
+
+def image_pair(y_true: Tensor, y_pred: Tensor, peak: float, least: int) -> tuple[Tensor, Tensor]:
+    """Two batches of images as float32, divided by their peak.
+
+    Raises:
+        ValueError: if they differ in shape, or a side has less than `least` pixels.
+    """
+    x, y = (ops.cast(images, "float32") / peak for images in (y_true, y_pred))
+    if len(x.shape) != 4 or tuple(x.shape) != tuple(y.shape):
+        raise ValueError(
+            "Expected two batches of images of one shape (batch, height, width, channels). "
+            f"Received: shapes {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    if any(side is not None and side < least for side in x.shape[1:3]):
+        raise ValueError(
+            f"Expected images of at least {least} pixels a side. Received: shape {tuple(x.shape)}"
+        )
+    return x, y
+
+
+def similarity_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The two factors of SSIM at each place of the window.
+
+    Args:
+        x: images whose peak is 1, `(batch, height, width, channels)`.
+        y: of the same shape.
+
+    Returns:
+        Luminance, and contrast times structure, each `(batch, height - 10, width - 10, channels)`.
+    """
     channels = x.shape[-1]
     # About the mean of both, so that the differences of squares below keep their digits.
     middle = (ops.mean(x, (1, 2), keepdims=True) + ops.mean(y, (1, 2), keepdims=True)) / 2
@@ -93,10 +119,10 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
     mean_x, mean_y = mean_u + middle, mean_v + middle
     c1, c2 = 0.01**2, 0.03**2
     light = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return ops.mean(light * (2 * covariance + c2) / (variances + c2), axis=(1, 2, 3))
+    return light, (2 * covariance + c2) / (variances + c2)
 
 
 def _gaussian() -> Array:
-    places = np.arange(_WINDOW) - (_WINDOW - 1) / 2
+    places = np.arange(WINDOW) - (WINDOW - 1) / 2
     weights = np.exp(-(places**2) / (2 * _SIGMA**2))
     return np.asarray(weights / weights.sum())

@@ -34,7 +34,8 @@ class IdentityFirstStage(FirstStage):
 
     ```python
     pixels = keras_ldm.models.IdentityFirstStage()
-    task = keras_ldm.tasks.LatentDiffusion(pixels, keras_ldm.models.UNet((64, 128), 3, 3), latent_scale=1.0)
+    unet = keras_ldm.models.UNet((64, 128), 3, 3)
+    task = keras_ldm.tasks.LatentDiffusion(pixels, unet, latent_scale=1.0)
     ```
     """
 

@@ -74,6 +74,8 @@ class AutoencoderTask(Task):
     ```
     """
 
+    measures_images = True
+
     def __init__(
         self,
         autoencoder: AutoencoderKL | VQModel,
@@ -240,7 +242,7 @@ class AutoencoderTask(Task):
             optimizer: by default Adam at a learning rate of 5e-4 with the paper's betas.
             discriminator_optimizer: of the discriminator, where it should have its own; by default
                 `optimizer` trains it too.
-            **kwargs: see `Task.compile`.
+            **kwargs: see `Task.compile`; `metrics` compare images with reconstructions, in [-1, 1].
 
         Raises:
             ValueError: if there is no discriminator to optimize.
@@ -310,6 +312,13 @@ class AutoencoderTask(Task):
         for tracker in self.code_trackers:
             tracker.update_state(y_pred["indices"])
         return loss + (self.kl_weight if is_kl else self.codebook_weight) * regularization
+
+    def compute_metrics(
+        self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Takes images and clipped reconstructions into the compiled metrics; gives all measures."""
+        reconstruction = ops.clip(ops.stop_gradient(y_pred["reconstruction"]), -1.0, 1.0)
+        return super().compute_metrics(x, to_floats(x["image"]), reconstruction)
 
     # === Use ===
 

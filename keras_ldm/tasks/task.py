@@ -10,8 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import input_pipeline, keep_freed_memory, prepare_updates, resolve_jit_compile
+from keras_ldm.backend import (
+    input_pipeline,
+    inside_step,
+    keep_freed_memory,
+    prepare_updates,
+    resolve_jit_compile,
+)
 from keras_ldm.files import atomic_path
+from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, refuse_metrics, save_networks
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.inputs import TaskDataset, is_arrays
 from keras_ldm.tasks.registry import get_preset
@@ -31,6 +38,9 @@ class Task(keras.Model):
         seed: of everything random in training.
         **kwargs: see `keras.Model`.
     """
+
+    measures_images = False
+    """Whether each step has images and reconstructions for compiled metrics."""
 
     def __init__(self, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{"autocast": False, **kwargs})
@@ -63,15 +73,19 @@ class Task(keras.Model):
         Args:
             optimizer: by default AdamW at a learning rate of 1e-4, with global-norm clipping.
             jit_compile: whether to use XLA; "auto" does where it is faster.
-            **kwargs: see `keras.Model.compile`; a `loss` is not among them, the task has its own.
+            **kwargs: see `keras.Model.compile`; a `loss` is not among them, the task has its own, and
+                `metrics` are for tasks that have images and reconstructions at each step.
 
         Raises:
-            ValueError: if a loss is given.
+            ValueError: if a loss is given, or metrics that the task has no use for.
         """
         if kwargs.get("loss") is not None:
             raise ValueError(
                 f"Expected no `loss`: {type(self).__name__} has its own. Received: {kwargs['loss']!r}"
             )
+        if not self.measures_images:
+            given = {name: kwargs.get(name) for name in ("metrics", "weighted_metrics")}
+            refuse_metrics(type(self).__name__, **given)
         self.finish_average()
         if self.ema is not None:
             self.ema.pending.assign(0)
@@ -81,6 +95,9 @@ class Task(keras.Model):
             **kwargs,
         )
         prepare_updates(self.optimizer)
+        if self._compile_metrics is not None:  # now: files, and trainings that fail, need it
+            images = keras.KerasTensor((None, None, None, 3))
+            self._compile_metrics.build(images, images)
 
     def compile_from_config(self, config: Config) -> None:
         """Compiles as a saved task was compiled, and makes the optimizer's state."""
@@ -222,8 +239,9 @@ class Task(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """The running means of the loss and the task's own metrics."""
-        return self.get_metrics_result()
+        """Takes `y` and `y_pred` into the compiled metrics, and gives all running measures."""
+        with inside_step():
+            return super().compute_metrics(x, y, y_pred, sample_weight)
 
     @property
     def _accumulation_steps(self) -> int:
@@ -239,16 +257,18 @@ class Task(keras.Model):
     def save_own_variables(self, store: Any) -> None:
         """Saves the task's own state, with the states of all seeds in it, which Keras leaves out."""
         super().save_own_variables(store)
+        save_networks(self, store)
         for i, state in enumerate(self._seed_states()):
             store[f"seed{i}"] = state
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         super().load_own_variables(
-            {key: store[key] for key in list(store.keys()) if not key.startswith("seed")}
+            {key: store[key] for key in list(store.keys()) if not key.startswith(("seed", PREFIX))}
         )
         for i, state in enumerate(self._seed_states()):
             state.assign(store[f"seed{i}"])
+        load_networks(self, store)
 
     def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
         """Saves everything to a `.keras` file: weights, optimizer, EMA, seeds, configuration.

@@ -67,6 +67,15 @@ def test_same_size_keeps_every_pixel(tmp_path):
     np.testing.assert_array_equal(load_image(tmp_path / "noise.png", 16), pixels)
 
 
+def test_without_a_size_it_is_the_whole_picture(tmp_path):
+    halves((6, 4), RED, BLUE).save(tmp_path / "a.png")
+    image = load_image(tmp_path / "a.png", None)
+    assert image.shape == (4, 6, 3) and image.flags.writeable
+    assert (image[:, :3] == RED).all() and (image[:, 3:] == BLUE).all()
+    with pytest.raises(FileNotFoundError):
+        load_image(tmp_path / "b.png", None)
+
+
 def test_result_can_be_written_to(tmp_path):
     Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png", 4)

@@ -1,0 +1,1 @@
+"""One run of `keras-ldm evaluate`, from its arguments to its table."""
