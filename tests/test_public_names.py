@@ -37,6 +37,9 @@ NAMES = {
         Autoencoder
         AutoencoderHalf
         AutoencoderKL
+        CLIP
+        CLIPImageNetwork
+        CLIPTextNetwork
         Decoder
         EfficientNetLite0
         Encoder
@@ -51,6 +54,8 @@ NAMES = {
         UNetClassifier
         UNetEncoder
         VQModel
+        clip_tokenizer
+        pretrained_clip
         pretrained_efficientnet
         pretrained_inception
         pretrained_lpips
@@ -138,6 +143,8 @@ NAMES = {
         pack_tokens
     """,
     "metrics": """
+        BitsPerDimension
+        CLIPScore
         CodePerplexity
         CodeUsage
         DensityCoverage
@@ -150,6 +157,7 @@ NAMES = {
         InceptionScore
         KernelInceptionDistance
         LPIPS
+        MultiScaleStructuralSimilarity
         PeakSignalToNoiseRatio
         PrecisionRecall
         StructuralSimilarity
@@ -219,6 +227,7 @@ NAMES = {
         TensorFile
         atomic_path
         atomic_write
+        read_graph_def
         read_numpy_pickle
         read_tensors
         write_ckpt

@@ -1,5 +1,7 @@
 """Measures of images."""
 
+from keras_ldm.metrics.bits_per_dimension import BitsPerDimension as BitsPerDimension
+from keras_ldm.metrics.clip_score import CLIPScore as CLIPScore
 from keras_ldm.metrics.codebook import CodePerplexity as CodePerplexity
 from keras_ldm.metrics.codebook import CodeUsage as CodeUsage
 from keras_ldm.metrics.evaluation import evaluate_images as evaluate_images
@@ -25,6 +27,9 @@ from keras_ldm.metrics.manifold_metrics import DensityCoverage as DensityCoverag
 from keras_ldm.metrics.manifold_metrics import PrecisionRecall as PrecisionRecall
 from keras_ldm.metrics.manifolds import density_coverage as density_coverage
 from keras_ldm.metrics.manifolds import precision_recall as precision_recall
+from keras_ldm.metrics.ms_ssim import (
+    MultiScaleStructuralSimilarity as MultiScaleStructuralSimilarity,
+)
 from keras_ldm.metrics.psnr import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from keras_ldm.metrics.retrieval import retrieval_at_k as retrieval_at_k
 from keras_ldm.metrics.ssim import StructuralSimilarity as StructuralSimilarity

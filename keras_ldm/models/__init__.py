@@ -2,6 +2,11 @@
 
 from keras_ldm.models.autoencoder import Autoencoder as Autoencoder
 from keras_ldm.models.autoencoder_kl import AutoencoderKL as AutoencoderKL
+from keras_ldm.models.clip import CLIP as CLIP
+from keras_ldm.models.clip import clip_tokenizer as clip_tokenizer
+from keras_ldm.models.clip_image_network import CLIPImageNetwork as CLIPImageNetwork
+from keras_ldm.models.clip_text_network import CLIPTextNetwork as CLIPTextNetwork
+from keras_ldm.models.clip_weights import pretrained_clip as pretrained_clip
 from keras_ldm.models.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from keras_ldm.models.efficientnet_weights import pretrained_efficientnet as pretrained_efficientnet
 from keras_ldm.models.encoder_decoder import AutoencoderHalf as AutoencoderHalf

@@ -174,3 +174,18 @@ def test_files_that_are_not_there(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing.pb', which does not exist"):
         read_graph_def(tmp_path / "nothing.pb")
     refused(tmp_path, "which is a folder")
+
+
+def test_changed_bytes_are_read_or_refused(path) -> None:
+    whole = np.frombuffer(GOOD + node("v", tensor(DOUBLE, (2, 1), block(6, bytes(16)))), np.uint8)
+    rng, refusals = np.random.default_rng(0), 0
+    for _ in range(300):
+        data = whole.copy()
+        places = rng.integers(0, len(data), rng.integers(1, 4))
+        data[places] = rng.integers(0, 256, len(places))
+        try:
+            with read_graph_def(written(path, data.tobytes())) as file:
+                assert all(file[name].shape == file.shape(name) for name in file)
+        except ValueError as error:
+            refusals += "Received: " in str(error)
+    assert 100 < refusals < 300
