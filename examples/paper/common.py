@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fashion_mnist import CLASSES, first_of_each, kept, load, make_judge
 from quickstart import steps_of
 
-BATCH_SIZE = 64
+BATCH_SIZE, FIRST_STAGE_BATCH_SIZE = 64, 32
 STEPS = 15  # of DPM-Solver++(2M), wherever something else is not said
 SHARES = tuple(2.0**-i for i in range(5, -1, -1))  # of the compute, after which a training is measured
 Scores = dict[str, float]
@@ -59,7 +59,7 @@ SIZES = {
     4: Size(3, (32, 48)),
     8: Size(4, (32, 48)),
     16: Size(16, (32, 48)),
-    32: Size(32, (48,), 2),
+    32: Size(64, (48,), 2),
 }
 
 
@@ -212,11 +212,13 @@ class Study:
 
     # === Models ===
 
-    def train(self, task: kl.tasks.Task, data: Any, clock: Measuring) -> None:
+    def train(
+        self, task: kl.tasks.Task, data: Any, clock: Measuring, batch_size: int = BATCH_SIZE
+    ) -> None:
         """Until the clock says stop."""
         count = len(data["class_label"] if isinstance(data, dict) else data)
-        epochs = 10**6 // steps_of(count, BATCH_SIZE)  # more than there is time for
-        task.fit(data, batch_size=BATCH_SIZE, epochs=epochs, callbacks=[clock])
+        epochs = 10**6 // steps_of(count, batch_size)  # more than there is time for
+        task.fit(data, batch_size=batch_size, epochs=epochs, callbacks=[clock])
 
     def first_stage(self, run: Run) -> kl.models.FirstStage:
         """Perceptual compression by a factor; none at all by the factor 1."""
@@ -233,9 +235,10 @@ class Study:
                 if run.kind == "kl"
                 else kl.models.VQModel(channels, width, num_codes=512, **options)
             )
-            task = kl.tasks.AutoencoderTask(model, ema_decay=0.995)
-            task.compile(keras.optimizers.Adam(1e-3, beta_2=0.99))
-            self.train(task, self.training[0], Measuring(self.first_stage_minutes, None))
+            task = kl.tasks.AutoencoderTask(model, ema_decay=0.998)
+            task.compile(keras.optimizers.Adam(2e-3, beta_2=0.99, global_clipnorm=1.0))
+            clock = Measuring(self.first_stage_minutes, None)
+            self.train(task, self.training[0], clock, FIRST_STAGE_BATCH_SIZE)
             return task
 
         return kept(self.output / f"{run.first_stage}.keras", train).averaged_autoencoder()
@@ -341,8 +344,8 @@ def study(description: str) -> Study:
     data = Path("/usr/share/datasets/fashion-mnist")
     parser.add_argument("--data", type=Path, default=data, metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=Path("runs/paper"), metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, default=8.0, help="of CPU time for a diffusion model")
-    parser.add_argument("--first-stage-minutes", type=float, default=3.0, help="for a first stage")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of CPU time for a diffusion model")
+    parser.add_argument("--first-stage-minutes", type=float, default=8.0, help="for a first stage")
     parser.add_argument("--per-class", type=int, default=100, help="pictures of each class to draw")
     parser.add_argument("--num-images", type=int, help="train on fewer pictures, for a quick try")
     arguments = parser.parse_args()

@@ -37,7 +37,7 @@ def train_classifier(s: Study, ldm: kl.tasks.LatentDiffusion) -> kl.tasks.NoisyL
     task.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.05))
     images, labels = s.training
     data = {"moments": ldm.encode_moments(images), "class_label": labels}
-    s.train(task, data, Measuring(s.first_stage_minutes, None))
+    s.train(task, data, Measuring(s.minutes / 2, None))
     return task
 
 

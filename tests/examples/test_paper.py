@@ -70,7 +70,7 @@ def test_every_experiment(paper, monkeypatch) -> None:
             with Image.open(paper.output / picture) as opened:
                 assert len(np.unique(np.asarray(opened))) > 10
     assert [row[0] for row in tables["compression"][2:]] == ["f1", "f4", "f32"]
-    assert [row[1] for row in tables["compression"][2:]] == ["32x32x1", "8x8x3", "1x1x32"]
+    assert [row[1] for row in tables["compression"][2:]] == ["32x32x1", "8x8x3", "1x1x64"]
     assert len(tables["rescaling"]) == 2 + 4 and len(tables["guidance"]) == 2 + 4
     curve = json.loads((paper.output / "diffusion_kl_f4.json").read_text())
     assert len(curve) == len(paper.common.SHARES)
