@@ -46,14 +46,35 @@ def check_images(images: Any, channels: int, factor: int, name: str = "image") -
 
 
 def to_floats(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as float32, from uint8 or such floats."""
-    if str(getattr(images.dtype, "name", images.dtype)).endswith("uint8"):
+    """Images in [-1, 1] as float32, from uint8 or such floats.
+
+    Raises:
+        ValueError: for other integers, whose scale is not known.
+    """
+    dtype = str(getattr(images.dtype, "name", images.dtype)).removeprefix("torch.")
+    if dtype == "uint8":
         return ops.cast(images, "float32") / 127.5 - 1.0
+    if "float" not in dtype:
+        raise ValueError(f"Expected images as uint8, or as floats in [-1, 1]. Received: dtype {dtype}")
     return ops.cast(images, "float32")
 
 
+class NonFiniteImagesError(ValueError):
+    """A model gives NaN or infinite values, which are no images."""
+
+
 def to_uint8(images: Array) -> Array:
-    """uint8 images from floats in [-1, 1], rounded; what lies beyond is clipped."""
+    """uint8 images from floats in [-1, 1], rounded; what lies beyond is clipped.
+
+    Raises:
+        NonFiniteImagesError: for values that are not finite.
+    """
+    if not np.isfinite(images).all():
+        broken = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
+        raise NonFiniteImagesError(
+            f"Expected finite images. Received: NaN or infinite values in {broken} of {len(images)}; "
+            "has the model been trained, with a loss that is finite?"
+        )
     return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 

@@ -188,7 +188,10 @@ class Study:
         return np.repeat(np.arange(len(CLASSES)), self.per_class)
 
     def score(self, images: np.ndarray) -> Scores:
-        """What the judge says of pictures, beside as many test pictures of each class."""
+        """What the judge says of pictures.
+
+        The distance is from all test pictures; precision and recall are beside as many as are drawn.
+        """
         features, logits = self.judge.predict(images, batch_size=500, verbose=0)
         name = "the judge's features"
         distance = kl.metrics.frechet_distance(

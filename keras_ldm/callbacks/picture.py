@@ -2,6 +2,7 @@
 
 import io
 import time
+import warnings
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import keras
 from PIL import Image
 
 from keras_ldm.files import atomic_path
+from keras_ldm.images import NonFiniteImagesError
 
 
 class PictureCallback(keras.callbacks.Callback):
     """Draws a picture after every so many epochs; a subclass says what is on it.
+
+    Where the model gives NaN there is none, and a warning: it is not for a picture to end a training.
 
     Args:
         tag: the name in TensorBoard, and the start of the files' names.
@@ -80,13 +84,17 @@ class PictureCallback(keras.callbacks.Callback):
             self._writer = None
 
     def _write(self) -> None:
-        picture = self.draw()
+        self._drawn = self._epoch
+        try:
+            picture = self.draw()
+        except NonFiniteImagesError as error:
+            warnings.warn(f"No picture of {self.tag} after epoch {self._epoch}. {error}", stacklevel=2)
+            return
         if self.folder is not None:
             with atomic_path(self.folder / f"{self.tag}_{self._epoch:04d}.png") as path:
                 picture.save(path)
         if self.log_dir is not None:
             self._log(picture)
-        self._drawn = self._epoch
 
     def _log(self, picture: Image.Image) -> None:
         writing, events, summaries = _tensorboard()

@@ -34,9 +34,9 @@ class SampleEvaluation(PictureCallback):
 
     The numbers go into `logs`, so that `History` and the callbacks behind this one see them, into
     TensorBoard beside the pictures, and into `metrics.csv` in the folder, which a training that is
-    continued continues. In epochs that are not measured the logs have NaN: so the lists of `History`
-    keep one length, and `CSVLogger` its columns. A callback that watches one of the numbers takes NaN
-    for no improvement: give it a `patience` of several times `every`.
+    continued continues. In epochs that are not measured, or whose model gives NaN, the logs have NaN:
+    so the lists of `History` keep one length, and `CSVLogger` its columns. A callback that watches one
+    of the numbers takes NaN for no improvement: give it a `patience` of several times `every`.
 
     Training goes on as it would without: nothing draws from its random state.
 
@@ -130,7 +130,10 @@ class SampleEvaluation(PictureCallback):
                 raise ValueError(f"Expected a `network` to measure {self.metrics}. Received: None")
             features = needed_features(self.metrics)
             self.extractor = FeatureExtractor(network, features, feature_batch_size)
-            check_measurable(self.metrics, self.extractor.descriptions, num_images, reference)
+            extractor = self.extractor
+            check_measurable(
+                self.metrics, extractor.descriptions, num_images, reference, extractor.widths
+            )
         self.evaluation: Evaluation | None = None
         self._file: MetricsFile | None = None
         if self.metrics and self.folder is not None:
@@ -173,6 +176,7 @@ class SampleEvaluation(PictureCallback):
 
     def draw(self) -> Image.Image:
         """Draws the images, and measures them."""
+        self.evaluation = None
         images = self._generate()
         if self.extractor is not None:
             features = self.extractor(images, progress=self.progress)
@@ -182,8 +186,10 @@ class SampleEvaluation(PictureCallback):
         return _sheet(images[: self.shown], self.columns)
 
     def numbers(self) -> dict[str, float]:
-        """What the images just drawn measure."""
-        return {} if self.evaluation is None else dict(self.evaluation.values)
+        """What the images just drawn measure; NaN where the model gave none."""
+        if self.evaluation is None:
+            return dict.fromkeys(self.names, float("nan"))
+        return dict(self.evaluation.values)
 
     def _generate(self, **more: Any) -> Array:
         """uint8 `(num_images, height, width, channels)`."""

@@ -47,7 +47,10 @@ def add_parser(subparsers: Any) -> None:
         "fid and those)",
     )
     parser.add_argument(
-        "--num-samples", type=int, metavar="N", help="pictures to measure (default: as many as in DATA)"
+        "--num-samples",
+        type=int,
+        metavar="N",
+        help="pictures to measure (default: all of a folder, as many as in DATA)",
     )
     parser.add_argument(
         "--network",
@@ -55,7 +58,12 @@ def add_parser(subparsers: Any) -> None:
         default="efficientnet",
         help="whose features; published numbers are of inception (default: efficientnet)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="the network's, as its PyTorch file has them")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="the network's, as its PyTorch file has them (default: an installed package's, or for "
+        "inception the file in PyTorch's cache)",
+    )
     parser.add_argument(
         "--resize-mode", metavar="MODE", help="how pictures come to its size (default: the network's)"
     )

@@ -15,6 +15,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_ldm.images import check_images
 from keras_ldm.models.clip import CLIP
 from keras_ldm.models.clip_weights import pretrained_clip
 from keras_ldm.types import Array, Tensor
@@ -76,9 +77,10 @@ class CLIPScore(keras.metrics.Mean):
             sample_weight: `(batch,)`, or None.
 
         Raises:
-            ValueError: for images of another shape, or not a caption for each.
+            ValueError: for what are no such images, or not a caption for each.
         """
-        images, tokens = ops.convert_to_tensor(images), self.clip.tokens(captions)
+        images = ops.convert_to_tensor(check_images(ops.convert_to_numpy(images), 3, 1, "images"))
+        tokens = self.clip.tokens(captions)
         if images.shape[0] != len(tokens):
             raise ValueError(
                 "Expected a caption for each image. "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from keras_ldm.metrics.evaluation_report import Evaluation
@@ -24,6 +25,7 @@ from keras_ldm.metrics.measures import (
 )
 
 _SUBSETS, _SUBSET_SIZE, _SEED = 100, 1000, 0
+_PER_SPLIT = 10  # the score of a single image is 1, whatever it shows
 
 
 def evaluate_images(
@@ -48,8 +50,9 @@ def evaluate_images(
 
     Returns:
         The values by name, and what they were measured with. KID is of 100 subsets of 1,000 images, or
-        of as many as the smaller set has; precision and recall are with k = 3, density and coverage with
-        k = 5; the Inception Score is of 10 parts.
+        of half as many as the smaller set has; precision and recall are with k = 3, density and coverage
+        with k = 5; the Inception Score is of 10 parts at random, fewer where they would have less than
+        10 images.
 
     Raises:
         ValueError: for an unknown measure, features that it needs and that are not there, features of
@@ -95,7 +98,9 @@ def _measure(
         real = real_statistics(reference, metric, description)
         return (frechet_distance(real, generated.statistics(name)),), {}
     if metric == "is":
-        return inception_score(x, num_splits=SPLITS), {"num_splits": SPLITS}
+        shuffled = np.random.default_rng(_SEED).permutation(x)  # classes may come in turn
+        splits = min(SPLITS, len(x) // _PER_SPLIT)
+        return inception_score(shuffled, num_splits=splits), {"num_splits": splits, "seed": _SEED}
     y = real_features(reference, metric, description).values[name]
     if metric == "pr":
         return precision_recall(y, x, PRECISION_K), {"k": PRECISION_K}
@@ -103,7 +108,7 @@ def _measure(
         return density_coverage(y, x, DENSITY_K), {"k": DENSITY_K}
     settings = {
         "num_subsets": _SUBSETS,
-        "subset_size": min(_SUBSET_SIZE, len(x), len(y)),
+        "subset_size": min(_SUBSET_SIZE, max(2, min(len(x), len(y)) // 2)),
         "seed": _SEED,
     }
     return kernel_distance(y, x, **settings), settings

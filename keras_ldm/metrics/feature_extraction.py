@@ -62,7 +62,7 @@ class FeatureExtractor:
         batch_size: images that it sees at a time.
 
     Attributes:
-        descriptions: what the features are, in words, by name.
+        widths: how many features an image has, by name.
 
     Raises:
         ValueError: for another kind of network, features that it does not have, or a batch of none.
@@ -81,12 +81,16 @@ class FeatureExtractor:
         self.network = network
         self.features = tuple(dict.fromkeys(features))
         self.batch_size = batch_size
-        self._check_features()
-        self.descriptions = {name: describe_features(network, name) for name in self.features}
+        self.widths = self._check_features()
         self._run = compile_function(in_batch_parts(self._outputs), network.variables)
         self._has_run_full = False
 
-    def _check_features(self) -> None:
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What the features are, in words, by name; of the weights that the network has now."""
+        return {name: describe_features(self.network, name) for name in self.features}
+
+    def _check_features(self) -> dict[str, int]:
         side = self.network.side
         images = keras.KerasTensor((1, side, side, 3), "float32")
         known = self.network.compute_output_spec(images)
@@ -95,6 +99,7 @@ class FeatureExtractor:
                 f"Expected features of {type(self.network).__name__} among {sorted(known)}; 'spatial' "
                 f"are InceptionV3's. Received: {list(self.features)}"
             )
+        return {name: int(known[name].shape[-1]) for name in self.features}
 
     def _outputs(self, images: Tensor) -> dict[str, Tensor]:
         outputs = self.network(images)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ldm.backend import has_float64, is_inside_step, without_gradient
@@ -12,6 +13,7 @@ from keras_ldm.images import to_floats
 from keras_ldm.metrics.feature_description import check_network, describe_features
 from keras_ldm.types import Config, Tensor
 
+_MOST = 1.0 + 1e-3
 _SIDE = 64  # of the image that shows the width of features, where a network does not say what it takes
 
 
@@ -79,6 +81,7 @@ class FeatureMetric(keras.metrics.Metric):
 
     def update_real(self, images: Tensor) -> None:
         """Takes in real images, `(batch, height, width, 3)`, uint8 or floats in [-1, 1]."""
+        check_range(images)
         with without_gradient():
             self._add_real(self.features_of(images))
 
@@ -107,7 +110,7 @@ class FeatureMetric(keras.metrics.Metric):
             ValueError: for what are no images, those of a size that gives features of another width,
                 or where the network still lacks its weights.
         """
-        self._check_weights()
+        self.check_weights()
         images = ops.convert_to_tensor(images)
         if len(images.shape) != 4 or images.shape[-1] != 3:
             raise ValueError(
@@ -187,7 +190,12 @@ class FeatureMetric(keras.metrics.Metric):
         """Which features a configuration says they are, until the network has those weights."""
         return self._awaited
 
-    def _check_weights(self) -> None:
+    def check_weights(self) -> None:
+        """Takes the network's weights for those that a configuration awaits.
+
+        Raises:
+            ValueError: if they are others.
+        """
         if self._awaited is None:
             return
         found = self.description
@@ -212,6 +220,22 @@ class FeatureMetric(keras.metrics.Metric):
         """A metric from `get_config()`'s value; see the class for its network's weights."""
         network = keras.saving.deserialize_keras_object(config["network"])
         return cls(**{**config, "network": network})
+
+
+def check_range(images: Tensor) -> None:
+    """Raises a ValueError for real images as floats of another range than [-1, 1], in eager code.
+
+    Those that a model makes may lie beyond, and are clipped.
+    """
+    images = ops.convert_to_tensor(images)
+    if is_inside_step(images):
+        return
+    values = ops.convert_to_numpy(images)
+    if values.dtype.kind == "f" and values.size and np.nanmax(np.abs(values)) > _MOST:
+        raise ValueError(
+            "Expected images as uint8, or as floats in [-1, 1]. "
+            f"Received: floats from {np.nanmin(values):.4g} to {np.nanmax(values):.4g}"
+        )
 
 
 def _width(network: keras.Model, features: str) -> int:

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from keras_ldm.backend import exact_matmul, has_float64, without_gradient
-from keras_ldm.metrics.feature_metric import FeatureMetric
+from keras_ldm.metrics.feature_metric import FeatureMetric, check_range
 from keras_ldm.metrics.running_sum import RunningCount, RunningSum
 from keras_ldm.types import Tensor
 
@@ -65,6 +65,7 @@ class KernelInceptionDistance(FeatureMetric):
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: None = None) -> None:
         """Takes in a batch of both kinds: see `FeatureMetric`."""
         self._check_unweighted(sample_weight)
+        check_range(y_true)
         with without_gradient():
             dtype = "float64" if has_float64() else "float32"
             x, y = (ops.cast(self.features_of(images), dtype) for images in (y_true, y_pred))

@@ -101,6 +101,7 @@ def check_measurable(
     descriptions: Mapping[str, str],
     num_generated: int,
     reference: Reference | None,
+    widths: Mapping[str, int] | None = None,
 ) -> tuple[str, ...]:
     """Refuses what `evaluate_images` would, before there are any images.
 
@@ -109,6 +110,7 @@ def check_measurable(
         descriptions: of the features that generated images will have, by name.
         num_generated: how many there will be.
         reference: what they will be compared with.
+        widths: how many of these features an image has, by name, where it is known.
 
     Returns:
         The measures, each once.
@@ -127,7 +129,12 @@ def check_measurable(
             )
         needs = MEASURES[metric].reference
         if needs == "statistics" and reference is not None and not isinstance(reference, ImageFeatures):
-            _matching(reference, metric, descriptions[name])
+            found = _matching(reference, metric, descriptions[name])
+            if widths is not None and found.mean.size != widths[name]:
+                raise ValueError(
+                    f"Expected statistics of {widths[name]} features, which {descriptions[name]!r} are. "
+                    f"Received: of {found.mean.size}"
+                )
         elif needs != "nothing":
             real_features(reference, metric, descriptions[name])
     check_counts(metrics, num_generated, count_of(reference))

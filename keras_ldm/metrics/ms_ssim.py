@@ -27,8 +27,8 @@ class MultiScaleStructuralSimilarity(keras.metrics.Mean):
     """Mean MS-SSIM of images, from 0 to 1, which equal ones have.
 
     Args:
-        peak: difference between the largest and the smallest possible value: 2 for images in
-            [-1, 1], 255 for uint8 images.
+        peak: the largest possible value of images from 0 on, 255 for uint8 images; 2, the default, is
+            for images in [-1, 1], which are taken as from 0 to 2.
         weights: of the scales, from the images' own to the smallest. Images need 11 pixels a side at
             the last one: 176 with the published five, 88 with four. Numbers of other weights do not
             compare.

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ldm.metrics.image_pairs import check_image_pair
 from keras_ldm.types import Config, Tensor
 
 
@@ -41,7 +42,11 @@ class PeakSignalToNoiseRatio(keras.metrics.Mean):
             y_true: `(batch, height, width, channels)`.
             y_pred: of the same shape; equal images count as 100 dB.
             sample_weight: `(batch,)`, or None.
+
+        Raises:
+            ValueError: for images of two shapes.
         """
+        check_image_pair(y_true, y_pred)
         difference = ops.cast(y_true, "float32") - ops.cast(y_pred, "float32")
         error = ops.mean(ops.square(difference), axis=(1, 2, 3)) / self.peak**2
         super().update_state(-10.0 * ops.log10(ops.maximum(error, 1e-10)), sample_weight)

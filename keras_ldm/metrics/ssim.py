@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ldm.metrics.image_pairs import check_image_pair
 from keras_ldm.types import Array, Config, Tensor
 
 WINDOW = 11
@@ -27,8 +28,8 @@ class StructuralSimilarity(keras.metrics.Mean):
     """Mean SSIM of images: 1 for equal ones, about 0 for unrelated ones.
 
     Args:
-        peak: difference between the largest and the smallest possible value: 2 for images in
-            [-1, 1], 255 for uint8 images.
+        peak: the largest possible value of images from 0 on, 255 for uint8 images; 2, the default, is
+            for images in [-1, 1], which are taken as from 0 to 2.
         name: of the metric.
         **kwargs: see `keras.metrics.Mean`.
 
@@ -74,21 +75,14 @@ def check_peak(peak: float) -> None:
 
 
 def image_pair(y_true: Tensor, y_pred: Tensor, peak: float, least: int) -> tuple[Tensor, Tensor]:
-    """Two batches of images as float32, divided by their peak.
+    """Two batches of images as float32, from 0 to 1.
 
     Raises:
         ValueError: if they differ in shape, or a side has less than `least` pixels.
     """
-    x, y = (ops.cast(images, "float32") / peak for images in (y_true, y_pred))
-    if len(x.shape) != 4 or tuple(x.shape) != tuple(y.shape):
-        raise ValueError(
-            "Expected two batches of images of one shape (batch, height, width, channels). "
-            f"Received: shapes {tuple(x.shape)} and {tuple(y.shape)}"
-        )
-    if any(side is not None and side < least for side in x.shape[1:3]):
-        raise ValueError(
-            f"Expected images of at least {least} pixels a side. Received: shape {tuple(x.shape)}"
-        )
+    least_value = -1.0 if peak == 2.0 else 0.0  # luminance is compared from black on
+    x, y = ((ops.cast(images, "float32") - least_value) / peak for images in (y_true, y_pred))
+    check_image_pair(x, y, least)
     return x, y
 
 

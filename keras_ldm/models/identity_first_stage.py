@@ -41,7 +41,7 @@ class IdentityFirstStage(FirstStage):
 
     def __init__(self, image_channels: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if image_channels < 1:
+        if not isinstance(image_channels, int) or image_channels < 1:
             raise ValueError(f"Expected `image_channels` >= 1. Received: {image_channels}")
         self.image_channels = self.latent_channels = image_channels
         self.built = True

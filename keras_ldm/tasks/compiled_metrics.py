@@ -44,6 +44,8 @@ def load_networks(model: keras.Model, store: Any) -> None:
             for i, weight in enumerate(metric.network.weights):
                 if _key(digits, i) in store:
                     weight.assign(ops.convert_to_tensor(store[_key(digits, i)]))
+            if _key(digits, 0) in store:
+                metric.check_weights()
 
 
 def _feature_metrics(model: keras.Model) -> Iterator[FeatureMetric]:

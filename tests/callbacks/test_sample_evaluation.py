@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from keras_ldm.callbacks.metrics_file import MetricsFile
 from keras_ldm.callbacks.sample_evaluation import SampleEvaluation
 from keras_ldm.conditioning import ClassEmbedder, Conditioner
+from keras_ldm.images import NonFiniteImagesError
 from keras_ldm.metrics.evaluation import evaluate_images
 from keras_ldm.metrics.feature_extraction import extract_features
 from keras_ldm.tasks import LatentDiffusion
@@ -149,6 +150,25 @@ def test_epochs_that_are_not_measured_have_nan(network, real, tmp_path) -> None:
     logged = [float(row[header.index("kid")]) for row in rows]
     assert np.array_equal(logged, history["kid"], equal_nan=True)
     assert [row[0] for row in table(tmp_path / "metrics.csv")] == ["epoch", "2", "3"]
+
+
+def test_a_model_that_gives_nan_is_not_measured(network, real, tmp_path) -> None:
+    """It would draw black pictures, which may be close to real ones."""
+    task = latent_diffusion()
+    fit(task, [], epochs=1)
+    for weight in task.unet.trainable_variables:
+        weight.assign(weight * float("nan"))
+    task.ema.restart() if task.ema is not None else None
+    with pytest.raises(NonFiniteImagesError, match="finite images. Received: .* in 2 of 2"):
+        task.generate(num_images=2, num_steps=2, progress=False)
+    callback = SampleEvaluation(
+        folder=tmp_path, num_images=4, reference=real, network=network, metrics=("kid",), num_steps=2
+    )
+    with pytest.warns(UserWarning, match="No picture of samples after epoch 1"):
+        history = fit(task, [callback], epochs=1)
+    assert np.isnan(history.history["kid"]).all() and callback.evaluation is None
+    assert not list(tmp_path.glob("*.png"))
+    assert table(tmp_path / "metrics.csv")[1:] == [["1", "nan", "nan"]]
 
 
 def test_the_last_epoch_of_a_training_that_is_stopped(network, real, tmp_path) -> None:

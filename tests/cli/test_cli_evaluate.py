@@ -416,7 +416,6 @@ def nothing_is_drawn(monkeypatch):
         ("plain", ["--reference", "missing.npz"], "'missing.npz', which is none"),
         ("plain", ["--save-reference", "a.txt"], "an .npz file"),
         ("plain", ["--resize-mode", "nearest"], "Expected a way to resize"),
-        ("plain", ["--network", "inception"], "Expected --weights"),
         ("missing", [], "does not exist"),
         ("broken", [], "truncated"),
         (
@@ -495,6 +494,36 @@ def test_what_is_missing(models, pictures, tmp_path, capsys) -> None:
     assert main(["evaluate", "--preset", "stable", "--data", "emoji", "--output", str(output)]) == 2
     assert "'small_text_to_image'" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_folder_called_emoji(pictures, tmp_path, capsys, monkeypatch) -> None:
+    """It is measured, and not mistaken for the pictures that ship."""
+    shutil.copytree(pictures, tmp_path / "emoji")
+    monkeypatch.chdir(tmp_path)
+    assert run("emoji", tmp_path / "out", "--data", pictures, "--metrics", "fid") == 0
+    assert found(tmp_path / "out")["provenance"]["num_generated"] == 14
+    assert found(tmp_path / "out")["values"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert run(pictures, tmp_path / "more", "--data", "emoji", "--metrics", "fid") == 2
+    assert "Expected ./emoji for the folder of that name" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_is_drawn")
+def test_references_that_do_not_fit(models, pictures, tmp_path, capsys) -> None:
+    """Of another width, or with measures that need none."""
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(99), sigma=np.eye(99))
+    options = ["--num-samples", 12, "--reference", tmp_path / "wide.npz"]
+    assert run(models / "plain.keras", tmp_path / "out", *options, "--metrics", "fid") == 2
+    assert "Received: of 99" in capsys.readouterr().err
+    assert run(models / "plain.keras", tmp_path / "out", *options, "--metrics", "is") == 2
+    assert "measures that compare with real pictures" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_is_drawn")
+def test_a_model_that_is_not_square(pictures, tmp_path, capsys) -> None:
+    task = LatentDiffusion(TinyAutoencoder(), TinyUNet(), image_size=(16, 32), latent_scale=1.0)
+    task.save(tmp_path / "wide.keras")
+    assert draw(tmp_path / "wide.keras", tmp_path / "out", "--data", pictures) == 2
+    assert "Expected a model of square images" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_is_drawn")

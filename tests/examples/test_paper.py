@@ -41,9 +41,9 @@ def paper(monkeypatch, fashion_mnist_files, tmp_path):
     monkeypatch.setattr(compression, "FACTORS", (1, 4, 32))
     monkeypatch.setattr(guidance, "FREE_SCALES", (1.0, 3.0))
     monkeypatch.setattr(guidance, "CLASSIFIER_SCALES", (0.0, 2.0))
-    monkeypatch.setattr(sampling_steps, "SAMPLERS", {"ddim": 1, "heun": 2})
-    monkeypatch.setattr(sampling_steps, "EVALUATIONS", (2, 4))
-    monkeypatch.setattr(sampling_steps, "SHOWN", (4,))
+    monkeypatch.setattr(sampling_steps, "SAMPLERS", ("ddim", "heun"))
+    monkeypatch.setattr(sampling_steps, "EVALUATIONS", (3, 5))
+    monkeypatch.setattr(sampling_steps, "SHOWN", (5,))
     modules = (compression, rescaling, guidance, sampling_steps, pixels_or_latents)
     by_name = {module.__name__: module for module in modules}
     output = tmp_path / "paper"

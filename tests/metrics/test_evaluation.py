@@ -18,7 +18,12 @@ from keras_ldm.metrics.evaluation import evaluate_images
 from keras_ldm.metrics.feature_description import describe_features
 from keras_ldm.metrics.feature_extraction import FeatureExtractor, extract_features
 from keras_ldm.metrics.image_features import ImageFeatures, is_features_file
-from keras_ldm.metrics.measures import check_counts, needed_features, value_names
+from keras_ldm.metrics.measures import (
+    check_counts,
+    check_measurable,
+    needed_features,
+    value_names,
+)
 from tests.metrics.tiny_features import CLASSES, DIM, TinyFeatures
 
 
@@ -200,8 +205,9 @@ def test_each_value_is_that_of_its_own_function() -> None:
     drawn, real = random_features(40, seed=1, shift=0.2), random_features(30)
     found = evaluate_images(drawn, real)
     x, y = drawn.values["pooled"], real.values["pooled"]
-    kid, kid_std = kernel_distance(y, x, subset_size=30)
-    score, score_std = inception_score(drawn.values["logits"])
+    kid, kid_std = kernel_distance(y, x, subset_size=15)
+    shuffled = np.random.default_rng(0).permutation(drawn.values["logits"])
+    score, score_std = inception_score(shuffled, num_splits=4)
     precision, recall = precision_recall(y, x)
     density, coverage = density_coverage(y, x)
     assert found.values == {
@@ -222,8 +228,8 @@ def test_each_value_is_that_of_its_own_function() -> None:
         "resize_mode": "bilinear",
         "num_generated": 40,
         "num_real": 30,
-        "kid": {"num_subsets": 100, "subset_size": 30, "seed": 0},
-        "is": {"num_splits": 10},
+        "kid": {"num_subsets": 100, "subset_size": 15, "seed": 0},
+        "is": {"num_splits": 4, "seed": 0},
         "pr": {"k": 3},
         "dc": {"k": 5},
     }
@@ -231,7 +237,7 @@ def test_each_value_is_that_of_its_own_function() -> None:
 
 def test_subsets_of_many_images_have_a_thousand(monkeypatch) -> None:
     monkeypatch.setattr("keras_ldm.metrics.evaluation._SUBSETS", 2)
-    found = evaluate_images(random_features(1001), random_features(1200, seed=1), ("kid",))
+    found = evaluate_images(random_features(2001), random_features(2400, seed=1), ("kid",))
     assert found.provenance["kid"] == {"num_subsets": 2, "subset_size": 1000, "seed": 0}
 
 
@@ -263,12 +269,35 @@ def test_of_statistics_only_the_frechet_distance_is_known(tmp_path) -> None:
 def test_the_inception_score_needs_no_reference() -> None:
     drawn = random_features(30)
     found = evaluate_images(drawn, metrics="is")
-    assert found.values["inception_score"] == inception_score(drawn.values["logits"])[0]
+    shuffled = np.random.default_rng(0).permutation(drawn.values["logits"])
+    assert found.values["inception_score"] == inception_score(shuffled, num_splits=3)[0]
     assert "num_real" not in found.provenance
     with pytest.raises(ValueError, match="'kid'.*Received: None"):
         evaluate_images(drawn, metrics=("is", "kid"))
     with pytest.raises(ValueError, match="'fid'.*Received: None"):
         evaluate_images(drawn, metrics=("fid",))
+
+
+def test_the_order_of_images_does_not_matter_to_the_inception_score() -> None:
+    """Sure of ten classes that come one behind the other: parts in that order have one class each."""
+    logits = 1000.0 * np.eye(10, dtype="float32").repeat(30, axis=0)
+    drawn = ImageFeatures({"logits": logits}, {"logits": "f"})
+    assert inception_score(logits)[0] == pytest.approx(1.0)
+    assert evaluate_images(drawn, metrics="is").values["inception_score"] > 8
+
+
+def test_the_kernel_distance_of_few_images_has_a_spread() -> None:
+    """Subsets that are the whole set would all be the same."""
+    found = evaluate_images(random_features(20), random_features(20, seed=1), ("kid",))
+    assert found.values["kid_std"] > 1e-3
+
+
+def test_statistics_of_another_width_are_refused_before_anything_is_drawn() -> None:
+    extractor = FeatureExtractor(TinyFeatures())
+    other = FeatureStatistics(np.zeros(99), np.eye(99), 500, extractor.descriptions["pooled"])
+    width = extractor.widths["pooled"]
+    with pytest.raises(ValueError, match=f"statistics of {width} features.*Received: of 99"):
+        check_measurable(("fid",), extractor.descriptions, 500, other, extractor.widths)
 
 
 def test_spatial_features() -> None:

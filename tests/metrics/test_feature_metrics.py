@@ -1,6 +1,7 @@
 """Metrics of features against the functions of the same features, however the images come."""
 
 import hashlib
+import re
 from contextlib import nullcontext
 
 import keras
@@ -23,6 +24,7 @@ from keras_ldm.metrics import (
     precision_recall,
 )
 from keras_ldm.metrics.running_sum import RunningSum
+from keras_ldm.models.feature_network import FeatureNetwork
 from tests.metrics.feature_networks import (
     FarFeatures,
     classifier,
@@ -329,14 +331,44 @@ def test_statistics_of_too_few() -> None:
 
 def test_description_is_class_weights_mode_and_name() -> None:
     network = new_classifier()
-    digits = hashlib.sha256(b"".join(w.astype("<f4").tobytes() for w in network.get_weights()))
+    parts = [(repr(w.shape).encode(), w.astype("<f4").tobytes()) for w in network.get_weights()]
+    digits = hashlib.sha256(b"".join(x for part in parts for x in part))
     words = describe_features(network, "pooled")
     assert words == f"Functional {digits.hexdigest()[:12]}, pooled"
-    assert words == "Functional a285b3db041d, pooled"  # on every backend
+    assert words == "Functional 2ef86e3468ea, pooled"  # on every backend
     assert describe_features(network, "logits").endswith(", logits")
-    assert describe_features(FarFeatures(), "x") == "FarFeatures e3b0c44298fc, bilinear, x"
+    far = describe_features(FarFeatures(), "x")
+    assert re.fullmatch("FarFeatures [0-9a-f]{12}, bilinear, x", far)
+    assert describe_features(FarFeatures(), "x") == far
     network.weights[-1].assign(network.weights[-1] + 1e-6)
     assert describe_features(network, "pooled") != words
+
+
+class Scaled(FeatureNetwork):
+    """Without weights; its configuration says what it computes."""
+
+    side = 8
+
+    def __init__(self, scale: float) -> None:
+        super().__init__("bilinear")
+        self.scale, self.built = scale, True
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+def test_descriptions_of_networks_with_the_same_numbers() -> None:
+    """Weights of other shapes, and a network of this package with another configuration."""
+    wide, tall = (
+        keras.Sequential([keras.Input((n,)), keras.layers.Dense(m)]) for n, m in ((2, 3), (3, 2))
+    )
+    for network in (wide, tall):
+        for weight in network.weights:
+            weight.assign(keras.ops.ones_like(weight))
+    assert wide.weights[0].shape != tall.weights[0].shape
+    assert describe_features(wide, "x") != describe_features(tall, "x")
+    one, same, other = (describe_features(Scaled(scale), "x") for scale in (1.0, 1.0, 2.0))
+    assert one == same != other
 
 
 def test_description_without_dropout_s_state() -> None:
@@ -463,6 +495,10 @@ def test_images_that_do_not_fit() -> None:
         metric.update_state(REAL, DRAWN, np.ones(len(REAL)))
     with pytest.raises(ValueError, match=r"Received: shape \(12, 12, 3\)"):
         metric.update_generated(DRAWN[0])
+    for scale in (255, "int32"):  # floats from 0 to 255, and integers of no known scale
+        images = REAL.astype(scale) if scale == "int32" else REAL.astype("float32")
+        with pytest.raises(ValueError, match="uint8, or as floats in"):
+            metric.update_real(images)
     with pytest.raises(ValueError, match="that gives 12288 features.*which give 432"):
         FrechetInceptionDistance(flat()).update_real(REAL)
     kernel = KernelInceptionDistance(classifier())

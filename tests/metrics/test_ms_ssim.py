@@ -60,7 +60,7 @@ def measure(*batches: tuple, **options) -> float:
 
 def test_ms_ssim_is_the_definition() -> None:
     x, y = pictures(176, 177)
-    each = by_definition(x, y, 2.0)
+    each = by_definition(x + 1, y + 1, 2.0)
     assert each[0] > 0.95 and each[-1] < 0.7
     singles = [(x[i : i + 1], y[i : i + 1]) for i in range(3)]
     for pair, expected in zip(singles, each, strict=True):
@@ -93,6 +93,10 @@ def test_negatives_count_as_nothing() -> None:
     x, _ = pictures(22, 22)
     x -= x.mean(axis=(1, 2), keepdims=True)
     assert measure((x, -x), weights=(0.5, 0.5)) == 0.0
+    floats, whole = ([(image + 1) / 2 * k for image in (x, x / 2)] for k in (1.0, 255.0))
+    options = {"weights": (0.5, 0.5)}
+    same = measure(tuple(2 * image - 1 for image in floats), **options)
+    assert 0 < same == pytest.approx(measure(tuple(whole), peak=255, **options), abs=1e-5)
 
 
 def test_ms_ssim_refuses_what_it_cannot_compare() -> None:

@@ -55,7 +55,7 @@ def measure(*batches: tuple, peak: float = 2.0) -> float:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_the_definition(channels: int) -> None:
     x, y = pictures(channels)
-    each = by_definition(x, y, 2.0)
+    each = by_definition(x + 1, y + 1, 2.0)
     assert each[0] > 0.9 and each[-1] < 0.3
     for i in range(4):
         assert measure((x[i : i + 1], y[i : i + 1])) == pytest.approx(each[i], abs=1e-4)
@@ -71,6 +71,16 @@ def test_ssim_of_uint8_images() -> None:
     assert measure((x, x), peak=255) == pytest.approx(1.0, abs=1e-6)
     flat = np.full_like(x, 200)
     assert measure((flat, flat), peak=255) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_floats_and_uint8_images_have_one_ssim() -> None:
+    """Of dark, grey and bright ones, whose luminance differs."""
+    rng = np.random.default_rng(0)
+    for grey in (20, 128, 230):
+        x = np.clip(grey + rng.normal(0, 8, (2, 16, 16, 3)), 0, 235).astype("uint8")
+        y = x + np.uint8(20)
+        floats = [image / np.float32(127.5) - 1 for image in (x, y)]
+        assert measure(tuple(floats)) == pytest.approx(measure((x, y), peak=255), abs=1e-5)
 
 
 def test_ssim_refuses_what_it_cannot_compare() -> None:

@@ -34,6 +34,11 @@ def kinds(height: int, width: int) -> list[tuple[np.ndarray, np.ndarray, float]]
     return [(x, y, 2.0), (*whole, 255.0)]
 
 
+def from_black(images: np.ndarray, peak: float) -> np.ndarray:
+    """As scikit-image and TensorFlow take them, whose luminance begins at 0."""
+    return images.astype("float64") + (1 if peak == 2 else 0)
+
+
 def measured(metric, x: np.ndarray, y: np.ndarray) -> float:
     metric.update_state(x, y)
     return float(metric.result())
@@ -53,7 +58,7 @@ def test_psnr() -> None:
 def test_ssim() -> None:
     for x, y, peak in kinds(40, 52):
         theirs = []
-        for a, b in zip(x.astype("float64"), y.astype("float64"), strict=True):
+        for a, b in zip(from_black(x, peak), from_black(y, peak), strict=True):
             mean, places = structural_similarity(
                 a,
                 b,
@@ -76,7 +81,8 @@ def test_ssim() -> None:
 def test_ms_ssim() -> None:
     """For sides that stay even; TensorFlow repeats the last row of an odd one."""
     for x, y, peak in kinds(176, 192):
-        theirs = tf.image.ssim_multiscale(x.astype("float32"), y.astype("float32"), peak).numpy()
+        pairs = [from_black(images, peak).astype("float32") for images in (x, y)]
+        theirs = tf.image.ssim_multiscale(*pairs, peak).numpy()
         assert theirs[0] > 0.98 and theirs[-1] < 0.8
         for i, value in enumerate(theirs):
             ours = measured(MultiScaleStructuralSimilarity(peak), x[i : i + 1], y[i : i + 1])

@@ -43,8 +43,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     saved = arguments.save_reference
     if saved is not None and Path(saved).suffix != ".npz":
         raise ValueError(f"Expected an .npz file as --save-reference. Received: {saved!r}")
-    if arguments.network == "inception" and arguments.weights is None:
-        raise ValueError("Expected --weights with --network inception. Received: none")
     asked_for(arguments.metrics)
 
 

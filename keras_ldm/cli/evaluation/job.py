@@ -18,7 +18,7 @@ from keras_ldm.cli.evaluation.arguments import (
 from keras_ldm.cli.evaluation.model import conditions_of, is_folder, load_task, picture_side
 from keras_ldm.cli.evaluation.pairs import PairMeasures
 from keras_ldm.cli.evaluation.parts import PartFolder, features_of
-from keras_ldm.cli.evaluation.pictures import Pictures, open_pictures
+from keras_ldm.cli.evaluation.pictures import FolderPictures, Pictures, open_pictures
 from keras_ldm.cli.evaluation.reference import load_reference
 from keras_ldm.cli.evaluation.sources import (
     DrawingSource,
@@ -104,7 +104,7 @@ class EvaluationJob:
         arguments, task, pictures = self.arguments, self.task, self.pictures
         if task is None:
             refuse_drawing_options(arguments, "a folder of pictures")
-            pictures = open_pictures(arguments.model, arguments.image_size)
+            pictures = FolderPictures(arguments.model, arguments.image_size)
             return PictureSource(pictures, self._count(pictures.count), arguments.batch_size)
         if isinstance(task, AutoencoderTask):
             refuse_drawing_options(arguments, "an autoencoder")
@@ -153,11 +153,20 @@ class EvaluationJob:
         return PictureSource(self.pictures, count, self.arguments.batch_size)
 
     def _check(self) -> None:
+        needs = [metric for metric in self.metrics if MEASURES[metric].reference != "nothing"]
+        if self.arguments.reference is not None and not needs:
+            raise ValueError(
+                "Expected --reference with measures that compare with real pictures. "
+                f"Received: {self.arguments.reference!r} for {','.join((*self.metrics, *self.pairs))}"
+            )
         if self.extractor is None:
             return
         count = self.source.count
         if self.reference is not None:
-            check_measurable(self.metrics, self.extractor.descriptions, count, self.reference)
+            extractor = self.extractor
+            check_measurable(
+                self.metrics, extractor.descriptions, count, self.reference, extractor.widths
+            )
         check_counts(self.metrics, count, None if self.real is None else self.real.count)
 
     def _folder(self, name: str, source: Source) -> PartFolder:

@@ -70,7 +70,12 @@ def picture_side(arguments: argparse.Namespace, task: Task | None) -> int | None
     if task.image_size is None:
         raise ValueError("Expected --image-size, since the model names none. Received: none")
     height, width = task.image_size
-    return height if height == width else None
+    if height != width:
+        raise ValueError(
+            "Expected a model of square images, or --reference in place of --data, whose pictures are "
+            f"cut to squares. Received: one of {height}x{width}"
+        )
+    return height
 
 
 def conditions_of(task: GenerativeTask, pictures: Pictures | None) -> dict[str, Array]:

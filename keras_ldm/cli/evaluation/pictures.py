@@ -117,8 +117,19 @@ class FolderPictures(Pictures):
 
 
 def open_pictures(where: str, side: int | None) -> Pictures:
-    """The pictures that the command line names: "emoji", or those of a folder."""
-    return EmojiPictures(side) if where == EMOJI else FolderPictures(where, side)
+    """The pictures that the command line names: "emoji", or those of a folder.
+
+    Raises:
+        ValueError: for "emoji", if there is a folder of that name too; and see `FolderPictures`.
+    """
+    if where != EMOJI:
+        return FolderPictures(where, side)
+    if Path(EMOJI).is_dir():
+        raise ValueError(
+            f"Expected ./{EMOJI} for the folder of that name, or another folder to work in for the "
+            f"emoji that ship. Received: {EMOJI!r}, and there is such a folder"
+        )
+    return EmojiPictures(side)
 
 
 def read_batches(pictures: Pictures, start: int, stop: int, batch_size: int) -> Iterator[Array]:
