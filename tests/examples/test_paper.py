@@ -60,6 +60,7 @@ def paper(monkeypatch, fashion_mnist_files, tmp_path):
     return run
 
 
+@pytest.mark.timeout(1800)  # a dozen networks, each of which TensorFlow traces
 @pytest.mark.filterwarnings("ignore:The Fréchet distance")
 def test_every_experiment(paper, monkeypatch) -> None:
     tables = {name: paper(name) for name in RESULTS}
