@@ -24,13 +24,13 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from keras_ldm.files.refusal import Refusal, refusing, shown
+from keras_ldm.files.opening import open_tensor_file
+from keras_ldm.files.refusal import Refusal, shown
 from keras_ldm.files.tensor_file import Place, TensorFile, check_shape, contiguous
 
 _EXPECTED = "a graph of TensorFlow (GraphDef)"
@@ -85,18 +85,9 @@ def read_graph_def(path: str | os.PathLike[str]) -> TensorFile:
             kernel = constants["conv/conv2d_params"]  # (height, width, inputs, outputs)
         ```
     """
-    name = os.fspath(path)
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"Expected {_EXPECTED}. Received: {name!r}, which does not exist")
-    with refusing(_EXPECTED, name):
-        if not Path(name).is_file():
-            raise Refusal("which is a folder" if Path(name).is_dir() else "which is no regular file")
-        file = open(name, "rb")  # noqa: SIM115
-        try:
-            return TensorFile(file, name, _find_constants(file), {})
-        except BaseException:
-            file.close()
-            raise
+    return open_tensor_file(
+        path, _EXPECTED, lambda file, name: TensorFile(file, name, _find_constants(file), {})
+    )
 
 
 def _find_constants(file: BinaryIO) -> dict[str, Place]:

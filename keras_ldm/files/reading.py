@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import BinaryIO
 
 from keras_ldm.files.legacy_checkpoints import MAGIC, open_legacy
-from keras_ldm.files.refusal import Refusal, refusing
+from keras_ldm.files.opening import open_tensor_file
+from keras_ldm.files.refusal import Refusal
 from keras_ldm.files.safetensors_reading import looks_like_safetensors, open_safetensors
 from keras_ldm.files.tensor_file import TensorFile
 from keras_ldm.files.zip_checkpoints import open_zip
@@ -54,18 +54,7 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile:
             print(len(tensors), tensors.metadata)
         ```
     """
-    name = os.fspath(path)
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"Expected {_EXPECTED}. Received: {name!r}, which does not exist")
-    with refusing(_EXPECTED, name):
-        if not Path(name).is_file():
-            raise Refusal("which is a folder" if Path(name).is_dir() else "which is no regular file")
-        file = open(name, "rb")  # noqa: SIM115
-        try:
-            return _recognise(file, name)
-        except BaseException:
-            file.close()
-            raise
+    return open_tensor_file(path, _EXPECTED, _recognise)
 
 
 def _recognise(file: BinaryIO, name: str) -> TensorFile:

@@ -55,7 +55,7 @@ def picture_side(arguments: argparse.Namespace, task: Task | None) -> int | None
     They come to the size of what a model draws, or reconstructs.
 
     Raises:
-        ValueError: if no size is given and the model does not say.
+        ValueError: if no size is given and the model does not say, or it draws no squares.
     """
     if arguments.image_size is not None or task is None:
         side: int | None = arguments.image_size
