@@ -172,6 +172,7 @@ NAMES = {
         retrieval_at_k
     """,
     "callbacks": """
+        Checkpoints
         CodebookHistogram
         PictureCallback
         ReconstructionGrid

@@ -21,14 +21,20 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
         dataset: gives batches in order, on one thread.
 
     Returns:
-        The dataset, or Keras's adapter of it without autotuning.
+        Keras's adapter of the dataset, on TensorFlow without autotuning.
     """
-    if keras.backend.backend() != "tensorflow":
-        return dataset
-    import tensorflow as tf
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
     class Adapter(PyDatasetAdapter):
+        def on_epoch_begin(self) -> None:
+            self._within_epoch = False  # of an epoch that ended early nobody has told it
+            super().on_epoch_begin()
+
+    if keras.backend.backend() != "tensorflow":
+        return Adapter(dataset)
+    import tensorflow as tf
+
+    class TensorFlowAdapter(Adapter):
         def get_tf_dataset(self) -> tf.data.Dataset:
             # TensorFlow keeps what a generator dataset calls for as long as the process lives: not this
             # adapter then, which has the data and, for its preprocessing, the task.
@@ -48,4 +54,4 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
             keep_freed_memory()  # which TensorFlow's generator dataset, just made, has undone
             return super()._get_iterator()
 
-    return Adapter(dataset)
+    return TensorFlowAdapter(dataset)

@@ -1,5 +1,6 @@
-"""Watching a training: pictures and measures of what it makes, as files and in TensorBoard."""
+"""Around a training: checkpoints to go on from, pictures and measures of what it makes."""
 
+from keras_ldm.callbacks.checkpoints import Checkpoints as Checkpoints
 from keras_ldm.callbacks.codebook_histogram import CodebookHistogram as CodebookHistogram
 from keras_ldm.callbacks.picture import PictureCallback as PictureCallback
 from keras_ldm.callbacks.reconstruction_grid import ReconstructionGrid as ReconstructionGrid

@@ -23,7 +23,7 @@ from keras_ldm.metrics.measures import (
 )
 from keras_ldm.models.feature_network import FeatureNetwork
 from keras_ldm.tasks import GenerativeTask, TextToImage
-from keras_ldm.tasks.inputs import to_numpy
+from keras_ldm.tasks.batch_sources import to_numpy
 from keras_ldm.types import Array, Batch, SamplerStep
 
 _RESERVED = ("output", "num_images", "callback")

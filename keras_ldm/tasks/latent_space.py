@@ -246,8 +246,6 @@ class LatentSpace(keras.layers.Layer):
         dataset = TaskDataset(
             data, lambda batch: self.preprocess(batch, factor), batch_size=batch_size, steps=steps
         )
-        if dataset.num_batches is None:
-            raise ValueError("Expected `steps`. Received: an endless dataset")
         dataset.on_epoch_begin()
         bar = tqdm(range(dataset.num_batches), "measuring", disable=not progress)
         batches = (dataset[index] for index in bar)

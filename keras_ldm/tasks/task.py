@@ -18,9 +18,12 @@ from keras_ldm.backend import (
     resolve_jit_compile,
 )
 from keras_ldm.files import atomic_path
+from keras_ldm.tasks.batch_sources import is_arrays
+from keras_ldm.tasks.checkpoint import SUFFIX, check_configuration, check_whole, restore, shell_of
 from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, refuse_metrics, save_networks
+from keras_ldm.tasks.continuing import in_order
 from keras_ldm.tasks.ema import ExponentialMovingAverage
-from keras_ldm.tasks.inputs import TaskDataset, is_arrays
+from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
 
@@ -52,6 +55,8 @@ class Task(keras.Model):
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
         )
         self.ema: ExponentialMovingAverage | None = None
+        self.training_data: TaskDataset | None = None
+        self._initial_epoch: int | None = None  # Keras's: where `fit` begins
 
     # === What a task defines ===
 
@@ -154,6 +159,7 @@ class Task(keras.Model):
         validation_data: Any = None,
         validation_batch_size: int | None = None,
         validation_steps: int | None = None,
+        callbacks: Any = None,
         shuffle: bool = True,
         steps_per_epoch: int | None = None,
         **kwargs: Any,
@@ -167,6 +173,7 @@ class Task(keras.Model):
             validation_data: evaluated after each epoch, with the same noise each time.
             validation_batch_size: for arrays; `batch_size` by default.
             validation_steps: batches of validation, all by default.
+            callbacks: a list of them; `keras_ldm.callbacks.Checkpoints` runs behind the others.
             shuffle: whether arrays get a new order each epoch.
             steps_per_epoch: batches an epoch; needed for data without an end.
             **kwargs: see `keras.Model.fit`.
@@ -197,15 +204,37 @@ class Task(keras.Model):
             validation_data = input_pipeline(validation)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return self._run(
-            super().fit,
-            input_pipeline(dataset),
-            epochs=epochs,
-            validation_data=validation_data,
-            shuffle=False,
-            steps_per_epoch=None if dataset.num_batches else steps_per_epoch,
-            **kwargs,
-        )
+        self.training_data = dataset
+        try:
+            return self._run(
+                super().fit,
+                input_pipeline(dataset),
+                epochs=epochs,
+                validation_data=validation_data,
+                callbacks=in_order(callbacks),
+                shuffle=False,
+                **kwargs,
+            )
+        finally:
+            self.training_data = self._initial_epoch = None
+
+    def continue_at(self, epoch: int, batch: int, epochs_read: int) -> None:
+        """Goes on in the middle of a training; for a callback that has brought back its state.
+
+        Args:
+            epoch: to begin with, from 0.
+            batch: of that epoch to begin with, from 0.
+            epochs_read: how often another process has been through these data.
+
+        Raises:
+            ValueError: outside `fit`.
+        """
+        if self.training_data is None:
+            raise ValueError(
+                "Expected to be called while `fit` begins. Received: a task that is not in it"
+            )
+        self._initial_epoch = epoch
+        self.training_data.continue_at(epochs_read, batch)
 
     def evaluate(
         self, x: Any = None, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
@@ -295,7 +324,7 @@ class Task(keras.Model):
 
     @classmethod
     def from_preset(cls, handle: str | os.PathLike[str]) -> Any:
-        """A task from the name of a preset or the path of a saved `.keras` file.
+        """A task from the name of a preset or the path of a saved `.keras` file or a checkpoint.
 
         Args:
             handle: name or path.
@@ -306,22 +335,34 @@ class Task(keras.Model):
                 is damaged or holds something else.
         """
         name = os.fspath(handle)
-        task = load(name) if name.endswith(".keras") else get_preset(name)()
+        task = load(name) if name.endswith((".keras", SUFFIX)) else get_preset(name)()
         if not isinstance(task, cls):
             raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
         return task
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Loads a task or model that was saved to a `.keras` file.
+    """Loads a task or model that was saved to a `.keras` file, or a checkpoint of a task.
 
-    It does what `keras.saving.load_model` does, and says so clearly when the file is no such file.
+    It does what `keras.saving.load_model` does, and says so clearly when the file is no such file. The
+    checkpoints of `keras_ldm.callbacks.Checkpoints`, `.safetensors`, have their `task.keras` beside
+    them.
 
     Raises:
         FileNotFoundError: if there is no file.
         ValueError: if it is truncated, damaged, or not a Keras model.
     """
     name = os.fspath(path)
+    if not name.endswith(SUFFIX):
+        return _load(name)
+    check_whole(Path(name))
+    task = _load(os.fspath(shell_of(name)))
+    check_configuration(task, Path(name))
+    restore(task, Path(name))
+    return task
+
+
+def _load(name: str) -> Any:
     if not os.path.isfile(name):
         raise FileNotFoundError(f"Expected a saved model. Received: {name!r}, which does not exist")
     try:

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ldm.tasks.inputs import TaskDataset, as_batch, to_numpy
+from keras_ldm.tasks.batch_sources import as_batch, to_numpy
+from keras_ldm.tasks.inputs import TaskDataset
 from tests.tasks.tiny import autoencoder_task, images, latent_diffusion, pairs, text_to_image
 
 COUNT, BATCH = 10, 4  # the last batch has two
@@ -147,7 +148,7 @@ def test_dictionary_keys_and_rows_stay_together(kind) -> None:
 @pytest.mark.backend
 def test_epochs_of_some_steps_go_on_where_the_last_ended() -> None:
     dataset = adapter(Lines(), steps=2, restart=False)
-    assert dataset.num_batches is None
+    assert dataset.num_batches == 2
     dataset.examples(2)
     first, second, third = (read_epoch(dataset, 2) for _ in range(3))
     assert first + second + third == [*IN_ORDER, *IN_ORDER]
@@ -184,6 +185,36 @@ def test_py_dataset_hears_of_each_epoch_once() -> None:
     for _ in range(3):
         read_epoch(dataset)
     assert (data.begun, data.ended) == (3, 3)
+
+
+class Endless(Numbers):
+    """Gives its batches round and round."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return {"number": np.array([index])}
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_epochs_of_some_steps_of_a_py_dataset_go_on_where_the_last_ended(steps) -> None:
+    trained = [0]
+    dataset = adapter(Numbers(batches()), steps=steps, restart=False, batches_done=lambda: trained[0])
+    read = []
+    for _ in range(6):
+        read += read_epoch(dataset)
+        trained[0] += steps
+    assert read == (IN_ORDER * 2 * steps)[: 6 * steps]
+    dataset = adapter(Endless([]), steps=steps, restart=False, batches_done=lambda: trained[0])
+    assert read_epoch(dataset) == [[6 * steps + i] for i in range(steps)]
+    assert read_epoch(adapter(Endless([]), steps=steps)) == [[i] for i in range(steps)]
+
+
+@pytest.mark.backend
+def test_an_endless_py_dataset_needs_steps() -> None:
+    with pytest.raises(ValueError, match="steps_per_epoch.*an endless Endless"):
+        adapter(Endless([]))
 
 
 # === Order of arrays ===

@@ -180,7 +180,7 @@ def test_data_that_cannot_be_measured_are_refused() -> None:
 
     task = latent_diffusion()
     for data, message in (
-        (Endless(), "Expected `steps`. Received: an endless"),
+        (Endless(), "`steps` outside `fit`.*Received: an endless Endless"),
         (images(0), "at least one example"),
         ({"caption": captions(2)}, "'image' or 'moments'"),
         (images(2, size=15), "divide by"),

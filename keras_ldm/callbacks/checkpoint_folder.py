@@ -1,0 +1,110 @@
+"""The checkpoints of a training: which there are, which is the last whole one, which may go."""
+
+import math
+import shutil
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from keras_ldm.tasks.checkpoint import (
+    SUFFIX,
+    DamagedCheckpointError,
+    Progress,
+    Snapshot,
+    check_whole,
+    read_progress,
+    shell_of,
+)
+from keras_ldm.tasks.task import Task
+
+
+class CheckpointFolder:
+    """A folder of files `checkpoint-{batches:08d}.safetensors`, and nothing half-written among them.
+
+    Args:
+        path: of the folder.
+        keep: how many of the newest stay.
+        keep_best: how many of those stay whose `monitor` is best, of the ones at the end of an epoch.
+        monitor: what is compared.
+        mode: whether "min" or "max" is best.
+    """
+
+    def __init__(
+        self, path: Path, keep: int, keep_best: int, monitor: str, mode: Literal["min", "max"]
+    ) -> None:
+        self.path = path
+        self.keep, self.keep_best = keep, keep_best
+        self.monitor, self.mode = monitor, mode
+        self._unfinished = path / ".unfinished"
+
+    def prepare(self, task: Task) -> None:
+        """Makes the folder, clears away what a process that was killed left unfinished, saves the task.
+
+        Raises:
+            OSError: if nothing can be written there.
+        """
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        shell = shell_of(self.path / "of it")
+        if not shell.exists() or not self.paths():
+            task.save(self._unfinished / shell.name)
+            (self._unfinished / shell.name).replace(shell)
+
+    def write(self, snapshot: Snapshot, progress: Progress) -> None:
+        """Adds a checkpoint, then removes those that need not stay.
+
+        Raises:
+            OSError: if it cannot be written; those that were there are there still.
+        """
+        name = f"checkpoint-{progress.batches:08d}{SUFFIX}"
+        snapshot.write(self._unfinished / name, progress)
+        (self._unfinished / name).replace(self.path / name)
+        staying = set(self.paths()[-self.keep :]) | set(self.best()[: self.keep_best])
+        for path in self.paths():
+            if path not in staying:
+                path.unlink()
+
+    def paths(self) -> list[Path]:
+        """All checkpoints, the newest last."""
+        return sorted(
+            self.path.glob(f"checkpoint-*{SUFFIX}"), key=lambda path: (len(path.name), path.name)
+        )
+
+    def best(self) -> list[Path]:
+        """Those at the end of an epoch that measured `monitor`, the best first."""
+        found = []
+        for path in self.paths():
+            try:
+                value = read_progress(path).logs.get(self.monitor)
+            except DamagedCheckpointError:
+                continue
+            if value is not None and not math.isnan(value):
+                found.append((value if self.mode == "min" else -value, path))
+        return [path for _, path in sorted(found)]
+
+    def newest(self) -> Path | None:
+        """The last whole checkpoint; None if there are none at all.
+
+        One that is damaged is put aside under another name, with a warning.
+
+        Raises:
+            ValueError: if none is whole.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
+            try:
+                check_whole(path)
+            except DamagedCheckpointError as error:
+                aside = path.with_name(path.name + ".damaged")
+                path.replace(aside)
+                warnings.warn(
+                    f"{error}. It is {aside.name!r} now; the one before it counts", stacklevel=2
+                )
+            else:
+                return path
+        if paths:
+            raise ValueError(
+                f"Expected a whole checkpoint in {str(self.path)!r}. Received: {len(paths)}, all "
+                "of them damaged; an empty folder has room for a new training"
+            )
+        return None

@@ -1,0 +1,244 @@
+"""The state of a training in one file: all that changes from batch to batch.
+
+A checkpoint is a safetensors file with the values of a task's variables, its optimizer's and its
+metrics', in their order. Beside it lies `task.keras`, the task as it was when the training began, which
+has what does not change: configuration, vocabularies, networks of metrics.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ldm.backend import values_of
+from keras_ldm.files import read_tensors, write_safetensors
+from keras_ldm.files.tensor_file import TensorFile
+from keras_ldm.types import Array
+
+if TYPE_CHECKING:
+    from keras_ldm.tasks.task import Task
+
+SUFFIX = ".safetensors"
+_FORMAT = "keras_ldm checkpoint 1"
+_NOT_COMPARED = ("name", "compile_config", "build_config", "shared_object_id")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: the epoch it is in, from 0.
+        batch: batches of it that are through.
+        batches: all that the task has been trained on.
+        batches_an_epoch: batches of a whole epoch.
+        first_epoch: the one that the data were first read in.
+        logs: losses and metrics of the epoch that has just ended; empty in the middle of one.
+        epochs: numbers of the epochs that `history` is of.
+        history: what Keras's `History` has of them.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    batches_an_epoch: int
+    first_epoch: int
+    logs: dict[str, float] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.batch:
+            return f"the beginning of epoch {self.epoch + 1}"
+        return f"batch {self.batch + 1} of {self.batches_an_epoch} in epoch {self.epoch + 1}"
+
+
+class DamagedCheckpointError(ValueError):
+    """A file that is no checkpoint, or not a whole one."""
+
+
+# === Writing ===
+
+
+class Snapshot:
+    """The values of everything in a task, at the time when it is made.
+
+    Args:
+        task: in `fit`.
+    """
+
+    def __init__(self, task: "Task") -> None:
+        if keras.backend.backend() == "jax":
+            task.jax_state_sync()  # which has the values until then
+        self._config = json.dumps(keras.saving.serialize_keras_object(task))
+        variables = _variables(task)
+        values = values_of(list(variables.values()))
+        self._arrays = {
+            name: np.array(ops.convert_to_numpy(value))  # a copy: training goes on in the same memory
+            for name, value in zip(variables, values, strict=True)
+        }
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it holds no NaN or infinity; measures aside."""
+        return all(
+            np.isfinite(array.astype("float32", copy=False)).all()
+            for name, array in self._arrays.items()
+            if not name.startswith("metrics")
+        )
+
+    def write(self, path: Path, progress: Progress) -> None:
+        """Writes a file, whole or not at all; from another thread too, while the training goes on.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        metadata = {
+            "format": _FORMAT,
+            "progress": json.dumps(asdict(progress)),
+            "config": self._config,
+            "checksum": str(_checksum(self._arrays.items())),
+        }
+        write_safetensors(path, self._arrays, metadata)
+
+
+def _variables(task: "Task") -> dict[str, keras.Variable]:
+    """By a name that says its place among those of its kind."""
+    kinds = {
+        "weights": task.variables,
+        "optimizer": task.optimizer.variables,
+        "metrics": task.metrics_variables,
+    }
+    return {f"{kind}/{i}/{v.path}": v for kind, these in kinds.items() for i, v in enumerate(these)}
+
+
+def _checksum(arrays: Any) -> int:
+    """Of names and bytes."""
+    checksum = 0
+    for name, array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
+        checksum = zlib.crc32(name.encode(), checksum)
+    return checksum
+
+
+# === Reading ===
+
+
+def _open(path: Path) -> TensorFile:
+    try:
+        tensors = read_tensors(path)
+    except ValueError as error:
+        raise DamagedCheckpointError(str(error)) from error
+    if tensors.metadata.get("format") != _FORMAT:
+        tensors.close()
+        raise DamagedCheckpointError(
+            f"Expected a checkpoint of keras_ldm. Received: {str(path)!r}, another kind of file"
+        )
+    return tensors
+
+
+def read_progress(path: Path) -> Progress:
+    """How far the training had come.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedCheckpointError: if the file is no checkpoint.
+    """
+    with _open(path) as tensors:
+        return Progress(**json.loads(str(tensors.metadata["progress"])))
+
+
+def check_whole(path: Path) -> None:
+    """Reads all of a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedCheckpointError: if it is no checkpoint, or not as it was written.
+    """
+    with _open(path) as tensors:
+        names = sorted(tensors, key=lambda name: _place(name))
+        if str(_checksum((name, tensors[name]) for name in names)) != tensors.metadata.get("checksum"):
+            raise DamagedCheckpointError(
+                f"Expected a whole checkpoint. Received: {str(path)!r}, which is not as it was written"
+            )
+
+
+def _place(name: str) -> tuple[int, int]:
+    kind, index, _ = name.split("/", 2)
+    return ("weights", "optimizer", "metrics").index(kind), int(index)
+
+
+def check_configuration(task: "Task", path: Path) -> None:
+    """Checks that a checkpoint is of a task like this one; names and what `compile` got aside.
+
+    Raises:
+        ValueError: if it is not; the message says where they differ first.
+    """
+    with _open(path) as tensors:
+        there = json.loads(str(tensors.metadata["config"]))
+    here = json.loads(json.dumps(keras.saving.serialize_keras_object(task)))
+    for where, theirs, ours in _differences(there, here):
+        raise ValueError(
+            f"Expected the task that {str(path)!r} is of, with {where} {theirs!r}. Received: {ours!r}. "
+            "Another folder has room for another training; `keras_ldm.tasks.load` makes the file's task"
+        )
+
+
+def _differences(there: Any, here: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(set(there) | set(here)):
+            if key not in _NOT_COMPARED:
+                nested = where if key == "config" else f"{where}.{key}".lstrip(".")
+                yield from _differences(there.get(key), here.get(key), nested)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for i, pair in enumerate(zip(there, here, strict=True)):
+            yield from _differences(*pair, f"{where}[{i}]")
+    elif there != here:
+        yield where, there, here
+
+
+def restore(task: "Task", path: Path) -> list[Array]:
+    """Brings a task to the state in a checkpoint.
+
+    Args:
+        task: compiled, its optimizer built.
+        path: of a whole checkpoint.
+
+    Returns:
+        The values of its metrics' variables, which Keras sets to zero when an epoch begins.
+
+    Raises:
+        DamagedCheckpointError: if the file is no checkpoint.
+        ValueError: if the task has other variables.
+    """
+    variables = _variables(task)
+    with _open(path) as tensors:
+        there = {_place(name): name for name in tensors}
+        here = {_place(name): name for name in variables}
+        for place in sorted(set(there) | set(here)):
+            theirs, ours = (names.get(place) for names in (there, here))
+            shapes = (
+                None if theirs is None else tensors.shape(theirs),
+                None if ours is None else tuple(variables[ours].shape),
+            )
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"Expected the weights, optimizer and metrics that {str(path)!r} is of, there "
+                    f"{theirs} of shape {shapes[0]}. Received: {ours} of shape {shapes[1]}"
+                )
+        for place, name in here.items():
+            if not name.startswith("metrics"):
+                variables[name].assign(tensors[there[place]])
+        return [tensors[name] for place, name in sorted(there.items()) if place[0] == 2]
+
+
+def shell_of(path: str | os.PathLike[str]) -> Path:
+    """Where the task of a checkpoint is, without its state."""
+    return Path(path).with_name("task.keras")

@@ -1,0 +1,47 @@
+"""What `fit` needs to begin in the middle of an epoch."""
+
+from typing import Any
+
+import keras
+
+_THIS_EPOCH = "this epoch"
+
+
+class ContinuingCallback(keras.callbacks.Callback):
+    """A callback that may bring back an earlier training, and then calls `Task.continue_at`.
+
+    `fit` runs it behind all other callbacks, so that it sees what they have done.
+    """
+
+
+class ShortenedEpoch(keras.callbacks.Callback):
+    """Ends an epoch that began in its middle after the batches that are left of it.
+
+    Keras counts the batches of an epoch once for all. To let the data run out is no way: a step of
+    TensorFlow that finds none has by then counted a batch and drawn its noise. So this stops the
+    training after the last batch, and before anyone has asked at the end of the epoch, it takes that
+    back; what another callback has asked for stays. It has to run before all others.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the epoch, if it is time to."""
+        data = self.model.training_data
+        if data.first_batch and batch + 1 >= data.num_batches:
+            self.model.stop_training = self.model.stop_training or _THIS_EPOCH
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Lets the training go on."""
+        if self.model.stop_training == _THIS_EPOCH:
+            self.model.stop_training = False
+            self.model.training_data.on_epoch_end()
+
+
+def in_order(callbacks: Any) -> Any:
+    """Callbacks as `fit` runs them; a `CallbackList` stays as it is."""
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    if not isinstance(callbacks, (list, tuple)):
+        return callbacks
+    continuing = [x for x in callbacks if isinstance(x, ContinuingCallback)]
+    others = [x for x in callbacks if not isinstance(x, ContinuingCallback)]
+    return [*([ShortenedEpoch()] if continuing else []), *others, *continuing]

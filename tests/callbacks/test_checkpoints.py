@@ -1,0 +1,509 @@
+"""A training that is interrupted comes out as one that is not; what is saved stays whole."""
+
+import os
+import resource
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ldm.callbacks import Checkpoints
+from keras_ldm.models import AutoencoderKL, PatchDiscriminator
+from keras_ldm.tasks import AutoencoderTask, load
+from keras_ldm.tasks.checkpoint import Snapshot, check_whole, read_progress
+from tests.tasks.tiny import (
+    autoencoder_task,
+    images,
+    largest_difference,
+    latent_diffusion,
+    pairs,
+    state,
+)
+
+BATCH, EPOCHS, LENGTH = 4, 3, 3  # ten examples: three batches an epoch
+TOLERANCE = {"tensorflow": 0.0, "jax": 1e-6, "torch": 1e-6}[keras.backend.backend()]
+# Tracing takes longer than these trainings; `test_killed_training` has traced ones.
+COMPILE = {"run_eagerly": True} if keras.backend.backend() == "tensorflow" else {}
+
+
+class Interrupted(BaseException):
+    """No `Exception`: nothing may catch it."""
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends the process, as it were, before a batch."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.batches == 0:
+            raise Interrupted
+        self.batches -= 1
+
+
+def diffusion():
+    task = latent_diffusion(dropout=0.2)
+    task.compile(keras.optimizers.AdamW(1e-2, weight_decay=1e-2, global_clipnorm=1.0), **COMPILE)
+    return task
+
+
+def first_stage():
+    keras.utils.set_random_seed(0)
+    task = AutoencoderTask(
+        AutoencoderKL((4, 4), 2, num_res_blocks=0, middle_attention=False, groups=2),
+        discriminator=PatchDiscriminator(3, 1),
+        discriminator_start=2,
+        learn_log_variance=True,
+        ema_decay=0.9,
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(1e-2, 8)
+    second = keras.optimizers.Adam(1e-3)
+    task.compile(keras.optimizers.Adam(schedule), discriminator_optimizer=second, **COMPILE)
+    return task
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Draws a new order after each epoch, as users write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(3)
+        self.on_epoch_end()
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        rows = self.order[index * BATCH : (index + 1) * BATCH]
+        return {key: value[rows] for key, value in pairs().items()}
+
+    def on_epoch_end(self):
+        self.order = self.rng.permutation(10)
+
+
+class Stream:
+    """Has another order in each pass."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        order = np.random.default_rng(self.passes).permutation(10)
+        for start in range(0, 10, BATCH):
+            rows = order[start : start + BATCH]
+            yield {key: value[rows] for key, value in pairs().items()}
+
+
+def endless():
+    rng = np.random.default_rng(0)
+    while True:
+        rows = rng.permutation(10)[:BATCH]
+        yield {key: value[rows] for key, value in pairs().items()}
+
+
+def tf_data():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(pairs())
+    return data.shuffle(10, seed=3, reshuffle_each_iteration=True).batch(BATCH)
+
+
+ARRAYS = {"batch_size": BATCH}
+STEPS = {"steps_per_epoch": LENGTH}
+DATA = {
+    "arrays": (pairs, ARRAYS),
+    "arrays, some steps": (pairs, {**ARRAYS, "steps_per_epoch": 2}),
+    "PyDataset": (Shuffled, {}),
+    "stream": (Stream, {}),
+    "stream, some steps": (Stream, {"steps_per_epoch": 2}),
+    "generator": (endless, STEPS),
+}
+if keras.backend.backend() == "tensorflow":
+    DATA["tf.data"] = (tf_data, {})
+
+
+def train(task, data=None, callbacks=(), epochs=EPOCHS, **kwargs):
+    """Two examples of validation; the data are arrays by default."""
+    if data is None:
+        data, kwargs = pairs(), {**ARRAYS, **kwargs}
+    if not task.compiled:
+        task.compile(**COMPILE)
+    validation = {"validation_data": pairs(2, seed=7), "validation_batch_size": 2}
+    history = task.fit(data, epochs=epochs, verbose=0, callbacks=list(callbacks), **validation, **kwargs)
+    return history.history, history.epoch
+
+
+def interrupt(make, folder, batches, data=None, epochs=EPOCHS, **kwargs):
+    """A process that ends after so many batches."""
+    checkpoints = Checkpoints(folder, every_batches=1, verbose=False)
+    with pytest.raises(Interrupted):
+        train(make(), data, [Interrupt(batches), checkpoints], epochs, **kwargs)
+    assert checkpoints.newest is not None
+
+
+def check_same(whole, task, found, expected):
+    assert found[1] == expected[1]
+    for name, values in expected[0].items():
+        assert np.allclose(found[0][name], values, rtol=TOLERANCE, atol=0), name
+    difference, where = largest_difference(state(whole), state(task))
+    assert difference <= TOLERANCE, where
+
+
+# === Going on ===
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.backend if k in ("arrays", "generator") else ()) for k in DATA],
+)
+def test_goes_on_with_the_batch_that_would_have_come(kind, tmp_path) -> None:
+    make_data, kwargs = DATA[kind]
+    whole = diffusion()
+    expected = train(whole, make_data(), **kwargs)
+    a_epoch = kwargs.get("steps_per_epoch", LENGTH)
+    interrupt(diffusion, tmp_path, 2 * a_epoch - 1, make_data(), **kwargs)
+    resumed = diffusion()
+    checkpoints = Checkpoints(tmp_path, every_batches=1, verbose=False)
+    found = train(resumed, make_data(), [checkpoints], **kwargs)
+    check_same(whole, resumed, found, expected)
+    assert checkpoints.newest.name == f"checkpoint-{EPOCHS * a_epoch:08d}.safetensors"
+    check_same(whole, load(checkpoints.newest), found, expected)
+
+
+def test_goes_on_after_one_interruption_and_another(tmp_path) -> None:
+    whole = first_stage()
+    expected = train(whole, images(), epochs=2, **ARRAYS)
+    for batches in (1, 3):
+        interrupt(first_stage, tmp_path, batches, images(), epochs=2, **ARRAYS)
+    resumed = first_stage()
+    found = train(resumed, images(), [Checkpoints(tmp_path, verbose=False)], 2, **ARRAYS)
+    check_same(whole, resumed, found, expected)
+
+
+@pytest.mark.backend
+def test_goes_on_where_the_average_waits_for_an_update(tmp_path) -> None:
+    def make():
+        task = latent_diffusion(dropout=0.2)
+        task.compile(keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2), **COMPILE)
+        return task
+
+    whole = make()
+    expected = train(whole)
+    interrupt(make, tmp_path, 4)
+    resumed = make()
+    check_same(
+        whole, resumed, train(resumed, callbacks=[Checkpoints(tmp_path, verbose=False)]), expected
+    )
+
+
+def test_what_other_callbacks_do_at_the_end_of_an_epoch_is_saved(tmp_path) -> None:
+    class Slower(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 0.5 * self.model.optimizer.learning_rate
+            logs["extra"] = float(epoch)
+
+    whole = diffusion()
+    expected = train(whole, callbacks=[Slower()])
+    first = [Checkpoints(tmp_path, verbose=False), Slower()]  # it runs last, wherever it stands
+    train(diffusion(), callbacks=first, epochs=2)
+    resumed = diffusion()
+    found = train(resumed, callbacks=[Checkpoints(tmp_path, verbose=False), Slower()])
+    check_same(whole, resumed, found, expected)
+    assert found[0]["extra"] == [0.0, 1.0, 2.0]
+
+
+def test_a_training_that_is_through_has_nothing_left_to_do(tmp_path, capsys) -> None:
+    task = diffusion()
+    expected = train(task, callbacks=[Checkpoints(tmp_path)])
+    assert not capsys.readouterr().out
+    again = diffusion()
+    found = train(again, callbacks=[Checkpoints(tmp_path), Interrupt(0)])
+    check_same(task, again, found, expected)
+    assert "Going on from" in (said := capsys.readouterr().out)
+    assert "checkpoint-00000009.safetensors, at the beginning of epoch 4." in said
+    longer = train(again, callbacks=[Checkpoints(tmp_path)], epochs=EPOCHS + 1)
+    assert longer[1] == [0, 1, 2, 3]
+    assert longer[0]["loss"][:3] == expected[0]["loss"]
+    check_same(again, again, train(again, epochs=1), ({}, [0]))  # without: from the first epoch, as ever
+
+
+@pytest.mark.backend
+def test_training_goes_on_while_a_file_is_written(tmp_path) -> None:
+    task = diffusion()
+    train(task, epochs=1)
+    before, snapshot = state(task), Snapshot(task)
+    progress = some_progress(tmp_path)
+    train(task, epochs=1)
+    assert largest_difference(before, state(task))[0] > 1e-3
+    shutil.copy(tmp_path / "other" / "task.keras", tmp_path)
+    thread = threading.Thread(target=snapshot.write, args=(tmp_path / "late.safetensors", progress))
+    thread.start()
+    thread.join()
+    assert largest_difference(before, state(load(tmp_path / "late.safetensors")))[0] == 0.0
+
+
+def some_progress(folder):
+    train(diffusion(), callbacks=[Checkpoints(folder / "other")], epochs=1)
+    return read_progress(next((folder / "other").glob("*.safetensors")))
+
+
+# === What is kept ===
+
+
+def test_newest_and_best_stay(tmp_path) -> None:
+    class Measure(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["quality"] = [3.0, 9.0, float("nan"), 2.0, 0.0][epoch]
+
+    options = {"keep": 1, "keep_best": 2, "monitor": "quality", "mode": "max", "verbose": False}
+    checkpoints = Checkpoints(tmp_path, **options)
+    train(autoencoder_task(), images(), [checkpoints, Measure()], 4, **ARRAYS)
+    assert names(tmp_path) == [f"checkpoint-{n:08d}.safetensors" for n in (3, 6, 12)]
+    checkpoints = Checkpoints(tmp_path, **options)
+    train(autoencoder_task(), images(), [checkpoints, Measure()], 5, **ARRAYS)
+    assert names(tmp_path) == [f"checkpoint-{n:08d}.safetensors" for n in (3, 6, 15)]
+    assert checkpoints.best.name == "checkpoint-00000006.safetensors"
+    assert read_progress(checkpoints.best).logs["quality"] == 9.0
+    assert int(load(checkpoints.best).batches) == 6
+
+
+def names(folder):
+    assert not any((folder / ".unfinished").iterdir())
+    return sorted(path.name for path in folder.glob("checkpoint*"))
+
+
+def test_time_and_batches_say_when(tmp_path, monkeypatch) -> None:
+    clock = iter(range(0, 10**6, 40))  # seconds, at each look
+    monkeypatch.setattr("keras_ldm.callbacks.checkpoints.time.monotonic", lambda: next(clock))
+    written = []
+    write = Snapshot.write
+    monkeypatch.setattr(Snapshot, "write", lambda s, p, x: written.append(p.name) or write(s, p, x))
+    task = autoencoder_task()
+    train(task, images(28), [Checkpoints(tmp_path / "a", every_minutes=2)], 1, **ARRAYS)
+    assert [int(name[11:19]) for name in written] == [3, 6, 7]
+    written.clear()
+    task = autoencoder_task()
+    train(
+        task, images(28), [Checkpoints(tmp_path / "b", every_batches=4, every_minutes=None)], 1, **ARRAYS
+    )
+    assert [int(name[11:19]) for name in written] == [4, 7]
+
+
+@pytest.mark.backend
+def test_a_state_with_nan_is_not_saved(tmp_path) -> None:
+    task = autoencoder_task()
+    train(task, images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
+    bias = task.autoencoder.to_images.bias
+    bias.assign(np.full(bias.shape, np.nan, "float32"))
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        task.fit(images(), batch_size=BATCH, epochs=2, verbose=0, callbacks=[Poison(), checkpoints])
+    assert names(tmp_path) == ["checkpoint-00000003.safetensors"]
+
+
+class Poison(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        bias = self.model.autoencoder.to_images.bias
+        bias.assign(np.full(bias.shape, np.nan, "float32"))
+
+
+# === Damage ===
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])
+def test_a_damaged_checkpoint_is_put_aside(damage, tmp_path) -> None:
+    whole = diffusion()
+    expected = train(whole, epochs=3)
+    train(diffusion(), callbacks=[Checkpoints(tmp_path)], epochs=2)
+    newest = tmp_path / "checkpoint-00000006.safetensors"
+    content = bytearray(newest.read_bytes())
+    if damage == "flipped":
+        content[-3] ^= 0x10
+    parts = {"truncated": content[: len(content) // 2], "flipped": content, "empty": b""}
+    newest.write_bytes(parts.get(damage, b"nothing of the kind"))
+    resumed = diffusion()
+    with pytest.warns(UserWarning, match=r"checkpoint-00000006\.safetensors.*damaged' now"):
+        found = train(resumed, callbacks=[Checkpoints(tmp_path)], epochs=3)
+    check_same(whole, resumed, found, expected)
+    assert names(tmp_path) == [
+        "checkpoint-00000006.safetensors",
+        "checkpoint-00000006.safetensors.damaged",
+        "checkpoint-00000009.safetensors",
+    ]
+
+
+def test_none_is_whole(tmp_path) -> None:
+    train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 2, **ARRAYS)
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:500])
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match="Expected a whole checkpoint in .*2, all of them damaged"),
+    ):
+        train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 3, **ARRAYS)
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path) -> None:
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / ".checkpoint-00000003.abc.keras").write_bytes(b"half")
+    train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
+    assert names(tmp_path) == ["checkpoint-00000003.safetensors"]
+
+
+# === Another training ===
+
+
+@pytest.mark.backend
+def test_of_another_task(tmp_path) -> None:
+    train(diffusion(), callbacks=[Checkpoints(tmp_path)], epochs=1)
+    before = sorted(path.read_bytes() for path in tmp_path.glob("*.safetensors"))
+    other = latent_diffusion(dropout=0.3)
+    with pytest.raises(ValueError, match=r"unet\.dropout 0\.2\. Received: 0\.3\. Another folder"):
+        train(other, callbacks=[Checkpoints(tmp_path)])
+    with pytest.raises(ValueError, match="Received: 'AutoencoderTask'"):
+        train(autoencoder_task(), images(), [Checkpoints(tmp_path)], **ARRAYS)
+    other = diffusion()
+    other.compile(keras.optimizers.SGD(1e-2))
+    with pytest.raises(ValueError, match="Expected the weights, optimizer and metrics"):
+        train(other, callbacks=[Checkpoints(tmp_path)])
+    assert sorted(path.read_bytes() for path in tmp_path.glob("*.safetensors")) == before
+
+
+def test_names_do_not_matter(tmp_path) -> None:
+    train(diffusion(), callbacks=[Checkpoints(tmp_path)], epochs=1)
+    other = latent_diffusion(dropout=0.2, name="another")
+    other.compile(keras.optimizers.AdamW(1e-2, weight_decay=1e-2, global_clipnorm=1.0, name="mine"))
+    assert train(other, callbacks=[Checkpoints(tmp_path)], epochs=2)[1] == [0, 1]
+
+
+def test_data_of_another_length(tmp_path) -> None:
+    interrupt(autoencoder_task, tmp_path, 2, images(), **ARRAYS)
+    with pytest.raises(ValueError, match="Expected data with 3 batches an epoch.*Received: 4"):
+        train(autoencoder_task(), images(14), [Checkpoints(tmp_path)], **ARRAYS)
+
+
+def test_a_task_that_is_ahead(tmp_path) -> None:
+    task = autoencoder_task()
+    train(task, images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
+    train(task, images(), epochs=1, **ARRAYS)
+    with pytest.raises(ValueError, match="have 3 batches. Received: one that was trained on 6"):
+        train(task, images(), [Checkpoints(tmp_path)], 3, **ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0}, "`keep` >= 1"),
+        ({"keep_best": -1}, "`keep_best` >= 0"),
+        ({"every_batches": 1.5}, "`every_batches` >= 1"),
+        ({"every_minutes": 0}, "`every_minutes` > 0"),
+        ({"mode": "largest"}, "'min' or 'max'"),
+    ],
+)
+def test_numbers_out_of_range(options, message, tmp_path) -> None:
+    with pytest.raises(ValueError, match=message):
+        Checkpoints(tmp_path, **options)
+
+
+def test_a_measure_that_there_is_not(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"\['kl_loss', 'loss'.*Received: 'fid'"):
+        train(
+            autoencoder_task(), images(), [Checkpoints(tmp_path, keep_best=1, monitor="fid")], **ARRAYS
+        )
+
+
+def test_outside_of_our_fit(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        Checkpoints(tmp_path / "file")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="Expected a task of keras_ldm"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[Checkpoints(tmp_path)], verbose=0)
+    with pytest.raises(ValueError, match="while `fit` begins"):
+        autoencoder_task().continue_at(1, 0, 1)
+
+
+# === Where nothing can be written ===
+
+
+def test_a_full_disk_stops_nothing(tmp_path) -> None:
+    whole = diffusion()
+    expected = train(whole)
+
+    class Full(keras.callbacks.Callback):
+        """No file can grow beyond 2,000 bytes in the second epoch."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            checkpoints.newest  # noqa: B018  # waits for the file
+            size = 2_000 if epoch == 1 else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    checkpoints = Checkpoints(tmp_path)
+    task = diffusion()
+    with pytest.warns(UserWarning, match=r"Expected to write a checkpoint.*File too large"):
+        found = train(task, callbacks=[Full(), checkpoints], epochs=EPOCHS)
+    check_same(whole, task, found, expected)
+    assert names(tmp_path) == ["checkpoint-00000003.safetensors", "checkpoint-00000009.safetensors"]
+    for path in tmp_path.glob("*.safetensors"):
+        check_whole(path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch) -> None:
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    task = autoencoder_task()
+    with pytest.raises(PermissionError, match="Permission denied"):
+        train(task, images(), [Checkpoints(tmp_path)], **ARRAYS)
+    assert int(task.batches) == 0
+
+
+# === Signals ===
+
+
+@pytest.mark.backend
+def test_a_signal_saves_and_ends(tmp_path) -> None:
+    class Send(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if int(self.model.batches) == 4 if keras.backend.backend() != "jax" else self.now():
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        count = 0
+
+        def now(self):
+            self.count += 1
+            return self.count == 5
+
+    handler = signal.getsignal(signal.SIGTERM)
+    whole = diffusion()
+    expected = train(whole)
+    with pytest.raises(SystemExit) as exit_:
+        train(diffusion(), callbacks=[Send(), Checkpoints(tmp_path)])
+    assert exit_.value.code == 128 + 15
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert names(tmp_path)[-1] == "checkpoint-00000005.safetensors"
+    resumed = diffusion()
+    check_same(whole, resumed, train(resumed, callbacks=[Checkpoints(tmp_path)]), expected)
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_signal_after_an_error_has_its_old_meaning(tmp_path) -> None:
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    try:
+        checkpoints = Checkpoints(tmp_path, stop_signals=(signal.SIGUSR1,))
+        with pytest.raises(Interrupted):
+            train(diffusion(), callbacks=[Interrupt(1), checkpoints])
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert received == [signal.SIGUSR1]
