@@ -29,7 +29,10 @@ def add_parser(subparsers: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a saved .keras file, or a folder of pictures"
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a saved .keras file, a checkpoint, or a folder of pictures",
     )
     what.add_argument("--preset", metavar="NAME", help="the name of a preset")
     parser.add_argument(

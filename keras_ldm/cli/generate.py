@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what to draw")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--model", metavar="PATH", help="a saved .keras file")
+    where.add_argument("--model", metavar="PATH", help="a saved .keras file, or a checkpoint")
     where.add_argument("--preset", metavar="NAME", help="the name of a preset")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="picture to write")
     parser.add_argument("--negative-prompt", metavar="PROMPT", help="what to lead away from")
@@ -54,8 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_ldm.files import atomic_path
     from keras_ldm.tasks import TextToImage
 
-    if arguments.model is not None and not arguments.model.endswith(".keras"):
-        raise ValueError(f"Expected a model saved as .keras. Received: {arguments.model!r}")
+    if arguments.model is not None and not arguments.model.endswith((".keras", ".safetensors")):
+        raise ValueError(
+            f"Expected a model saved as .keras, or a checkpoint. Received: {arguments.model!r}"
+        )
     task = TextToImage.from_preset(arguments.model or arguments.preset)
     images = task.generate(
         arguments.prompts,

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from keras_ldm.cli import evaluate, generate
+from keras_ldm.cli import evaluate, generate, train
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,6 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="keras-ldm", description="Latent diffusion for Keras, from the command line."
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    train.add_parser(subparsers)
     generate.add_parser(subparsers)
     evaluate.add_parser(subparsers)
     return parser
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: by default those of the process.
 
     Returns:
-        The exit status: 0, or 2 with a message on bad input.
+        The exit status: 0, 2 with a message on bad input, or 130 after Ctrl-C.
     """
     parsed = build_parser().parse_args(arguments)
     try:
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"keras-ldm: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

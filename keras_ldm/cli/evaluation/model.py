@@ -28,9 +28,9 @@ def load_task(arguments: argparse.Namespace) -> tuple[Task, str]:
     """
     if arguments.preset is None:
         path = Path(arguments.model)
-        if path.suffix != ".keras":
+        if path.suffix not in (".keras", ".safetensors"):
             raise ValueError(
-                "Expected a model saved as .keras, or a folder of pictures. "
+                "Expected a model saved as .keras, a checkpoint, or a folder of pictures. "
                 f"Received: {arguments.model!r}"
             )
         task = Task.from_preset(path)

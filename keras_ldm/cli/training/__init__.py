@@ -1,0 +1,1 @@
+"""What `keras-ldm train` does, in parts."""
