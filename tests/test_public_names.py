@@ -181,8 +181,10 @@ NAMES = {
     "data": """
         Crop
         EmojiData
+        LatentCache
         array_dataset
         augment_caption
+        cache_latents
         captioned_dataset
         find_images
         flip_images

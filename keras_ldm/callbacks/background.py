@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 
 class Background:
@@ -13,6 +15,11 @@ class Background:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+
+    @staticmethod
+    def of(folder: Path) -> "Background":
+        """The one that works in a folder: whoever writes there in this process has the same."""
+        return _BY_FOLDER.setdefault(folder.resolve(), Background())
 
     def start(self, job: Callable[[], None]) -> None:
         """Starts a job, once the one before is through."""
@@ -34,3 +41,6 @@ class Background:
             job()
         except BaseException as error:
             self._error = error
+
+
+_BY_FOLDER: "WeakValueDictionary[Path, Background]" = WeakValueDictionary()

@@ -1,6 +1,8 @@
 """The checkpoints of a training: which there are, which is the last whole one, which may go."""
 
 import math
+import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -17,9 +19,13 @@ from keras_ldm.tasks.checkpoint import (
 )
 from keras_ldm.tasks.task import Task
 
+_NAME = re.compile(rf"checkpoint-(\d{{8,}}){re.escape(SUFFIX)}")
+
 
 class CheckpointFolder:
     """A folder of files `checkpoint-{batches:08d}.safetensors`, and nothing half-written among them.
+
+    Files of other names are left alone.
 
     Args:
         path: of the folder.
@@ -45,6 +51,10 @@ class CheckpointFolder:
         """
         shutil.rmtree(self._unfinished, ignore_errors=True)
         self._unfinished.mkdir(parents=True, exist_ok=True)
+        probe = self._unfinished / "probe"
+        probe.write_bytes(b"can be written")
+        probe.replace(self.path / ".probe")
+        (self.path / ".probe").unlink()
         shell = shell_of(self.path / "of it")
         if not shell.exists() or not self.paths():
             task.save(self._unfinished / shell.name)
@@ -59,6 +69,7 @@ class CheckpointFolder:
         name = f"checkpoint-{progress.batches:08d}{SUFFIX}"
         snapshot.write(self._unfinished / name, progress)
         (self._unfinished / name).replace(self.path / name)
+        _names_to_disk(self.path)
         staying = set(self.paths()[-self.keep :]) | set(self.best()[: self.keep_best])
         for path in self.paths():
             if path not in staying:
@@ -66,9 +77,11 @@ class CheckpointFolder:
 
     def paths(self) -> list[Path]:
         """All checkpoints, the newest last."""
-        return sorted(
-            self.path.glob(f"checkpoint-*{SUFFIX}"), key=lambda path: (len(path.name), path.name)
-        )
+        found = []
+        for path in self.path.glob(f"*{SUFFIX}"):
+            if match := _NAME.fullmatch(path.name):
+                found.append((int(match[1]), path))
+        return [path for _, path in sorted(found)]
 
     def best(self) -> list[Path]:
         """Those at the end of an epoch that measured `monitor`, the best first."""
@@ -85,8 +98,6 @@ class CheckpointFolder:
     def newest(self) -> Path | None:
         """The last whole checkpoint; None if there are none at all.
 
-        One that is damaged is put aside under another name, with a warning.
-
         Raises:
             ValueError: if none is whole.
         """
@@ -94,17 +105,34 @@ class CheckpointFolder:
         for path in reversed(paths):
             try:
                 check_whole(path)
-            except DamagedCheckpointError as error:
-                aside = path.with_name(path.name + ".damaged")
-                path.replace(aside)
-                warnings.warn(
-                    f"{error}. It is {aside.name!r} now; the one before it counts", stacklevel=2
-                )
-            else:
-                return path
+            except DamagedCheckpointError:
+                continue
+            return path
         if paths:
             raise ValueError(
-                f"Expected a whole checkpoint in {str(self.path)!r}. Received: {len(paths)}, all "
-                "of them damaged; an empty folder has room for a new training"
+                f"Expected a whole checkpoint in {str(self.path)!r}. Received: {len(paths)}, all of "
+                "them damaged; an empty folder has room for a new training"
             )
         return None
+
+    def put_aside_after(self, newest: Path) -> None:
+        """Gives the damaged ones behind the last whole one another name, with a warning of each."""
+        paths = self.paths()
+        for path in paths[paths.index(newest) + 1 :]:
+            aside = path.with_name(path.name + ".damaged")
+            path.replace(aside)
+            warnings.warn(
+                f"Expected a whole checkpoint. Received: {str(path)!r}, which is damaged and is "
+                f"{aside.name!r} now; {newest.name!r} counts",
+                stacklevel=2,
+            )
+
+
+def _names_to_disk(folder: Path) -> None:
+    """Waits until the names in a folder would outlive the machine, where the system can say so."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,12 +1,10 @@
 """Checkpoints that a training goes on from, to the same weights as one that was never interrupted."""
 
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +12,7 @@ from keras import ops
 
 from keras_ldm.callbacks.background import Background
 from keras_ldm.callbacks.checkpoint_folder import CheckpointFolder
+from keras_ldm.callbacks.stop_signals import StopSignals
 from keras_ldm.tasks import Task
 from keras_ldm.tasks.checkpoint import (
     Progress,
@@ -23,7 +22,6 @@ from keras_ldm.tasks.checkpoint import (
     restore,
 )
 from keras_ldm.tasks.continuing import ContinuingCallback
-from keras_ldm.types import Array
 
 
 class Checkpoints(ContinuingCallback):
@@ -42,15 +40,18 @@ class Checkpoints(ContinuingCallback):
 
     Arrays and a `PyDataset` go on at once. Of a `tf.data.Dataset`, a `DataLoader` or another iterable,
     only reading finds the place: all that was trained on is read again, which takes time but no
-    training. For the same weights it must give the same batches in each process. Other callbacks begin
-    anew, such as the patience of `EarlyStopping`.
+    training. For the same weights data must be the same in each process.
 
     In `fit`'s list of callbacks this one runs behind all others, so that it sees what they have done.
+    Their own counts are not saved: the patience of `EarlyStopping`, the best of `ModelCheckpoint`. In an
+    epoch that begins in its middle they see batches from 0. A training that one of them has ended, at
+    the end of an epoch, goes on if more epochs are asked for. One that was interrupted in the same
+    process goes on from the newest checkpoint, too.
 
     Args:
         folder: of the files `checkpoint-{batches:08d}.safetensors`, and of `task.keras`, which
             `keras_ldm.tasks.load` needs to make a task of one. Made if it is missing. One for each
-            training.
+            training, and for one process at a time.
         every_batches: saves after so many batches, besides; None for not.
         every_minutes: saves after so much time, besides; None for not.
         keep: how many of the newest stay; a second one is there in case that one is damaged.
@@ -62,8 +63,10 @@ class Checkpoints(ContinuingCallback):
         verbose: whether to say where the training goes on.
 
     Raises:
-        ValueError: for numbers out of range; when training begins, if the newest checkpoint is of
-            another task or of other data, is behind the task, or none is whole.
+        ValueError: for arguments that make no sense; when training begins, if the newest checkpoint is
+            of another task or optimizer, in the middle of an epoch of another length, or behind the
+            task, or if none is whole; after an epoch without `monitor` in its logs. One that begins with
+            "val_" may be missing, with a warning.
         NotADirectoryError: if `folder` is a file.
         OSError: when training begins, if nothing can be written there.
 
@@ -89,27 +92,29 @@ class Checkpoints(ContinuingCallback):
         verbose: bool = True,
     ) -> None:
         super().__init__()
-        if Path(folder).exists() and not Path(folder).is_dir():
-            raise NotADirectoryError(f"Expected a folder. Received: {str(folder)!r}, a file")
-        for name, number, least in (
-            ("every_batches", every_batches, 1),
-            ("keep", keep, 1),
-            ("keep_best", keep_best, 0),
+        path = Path(folder).expanduser()
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"Expected a folder. Received: {str(path)!r}, a file")
+        for name, number, least in (("keep", keep, 1), ("keep_best", keep_best, 0)):
+            _check_int(name, number, least)
+        if every_batches is not None:
+            _check_int("every_batches", every_batches, 1)
+        if every_minutes is not None and not (
+            isinstance(every_minutes, (int, float)) and every_minutes > 0
         ):
-            if number is not None and (not isinstance(number, (int, np.integer)) or number < least):
-                raise ValueError(f"Expected `{name}` >= {least}. Received: {number!r}")
-        if every_minutes is not None and not every_minutes > 0:
             raise ValueError(f"Expected `every_minutes` > 0, or None. Received: {every_minutes!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"Expected `mode` to be 'min' or 'max'. Received: {mode!r}")
         self.every_batches, self.every_minutes = every_batches, every_minutes
-        self.stop_signals, self.verbose = tuple(stop_signals), verbose
-        self._folder = CheckpointFolder(Path(folder), keep, keep_best, monitor, mode)
-        self._background = Background()
+        self.verbose = verbose
+        self._signals = StopSignals(stop_signals)
+        self._folder = CheckpointFolder(path, keep, keep_best, monitor, mode)
+        self._background = Background.of(path)
+        self._interrupted: tuple[Task, int] | None = None
 
     @property
     def newest(self) -> Path | None:
-        """The newest checkpoint, or None."""
+        """The newest checkpoint that is whole, or None."""
         self._wait()
         return self._folder.newest()
 
@@ -126,25 +131,27 @@ class Checkpoints(ContinuingCallback):
         task = self.model
         if not isinstance(task, Task) or task.training_data is None:
             raise ValueError(f"Expected a task of keras_ldm that is in `fit`. Received: {task!r}")
-        self._progress: Progress | None = None
-        self._first_epoch: int | None = None
-        self._metrics: list[Array] = []
-        self._first_batch = 0
+        self._wait()
+        self._last: Progress | None = None  # what was saved
+        self._before: Progress | None = None  # the history, to be brought back
+        self._again: Path | None = None  # where to bring everything back from once more
+        self._first_batch = self._read_before = self._epochs_read = 0
         newest = self._folder.newest()
         if newest is not None:
             self._continue_from(task, newest)
         self._folder.prepare(task)
-        self._stop: int | None = None
+        self._start = int(ops.convert_to_numpy(task.batches))
         self._batches_since, self._time = 0, time.monotonic()
-        self._listen()
+        self._signals.listen()
 
     def _continue_from(self, task: Task, path: Path) -> None:
         progress = read_progress(path)
         trained = int(ops.convert_to_numpy(task.batches))
-        if trained > progress.batches:
+        if trained > progress.batches and self._interrupted != (task, trained):
             raise ValueError(
                 f"Expected a task that is not ahead of the checkpoints in {str(path.parent)!r}, which "
-                f"have {progress.batches} batches. Received: one that was trained on {trained}"
+                f"have {progress.batches} batches. Received: one that was trained on {trained}. Make it "
+                "anew to go on from there, or take another folder"
             )
         length = task.training_data.batches_an_epoch if task.training_data is not None else 0
         if progress.batch and length != progress.batches_an_epoch:
@@ -153,30 +160,43 @@ class Checkpoints(ContinuingCallback):
                 f"which {str(path)!r} was written. Received: {length}"
             )
         check_configuration(task, path)
-        metrics = restore(task, path)
-        self._metrics = metrics if progress.batch else []
-        self._progress, self._first_epoch = progress, progress.first_epoch
+        restore(task, path)
+        self._folder.put_aside_after(path)
+        self._before, self._again = progress, path if progress.batch else None
         self._first_batch = progress.batch
+        self._read_before, self._epochs_read = progress.batches_read, progress.epochs_read
+        epochs = self.params["epochs"]
+        over = progress.epoch >= epochs or (progress.ended and epochs <= progress.epochs)
         if self.verbose:
-            print(f"Going on from {path}, at {progress}.", flush=True)
-        task.continue_at(progress.epoch, progress.batch, progress.epoch - progress.first_epoch)
+            print(
+                f"Going on from {path}, at {progress}" + (": it is over." if over else "."), flush=True
+            )
+        if over:
+            task.continue_at(max(epochs, progress.epoch))
+        else:
+            task.continue_at(
+                progress.epoch,
+                progress.batch,
+                epochs_read=progress.epochs_read,
+                batches_read=progress.batches_read,
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Brings back what Keras has just set to zero."""
-        if self._first_epoch is None:
-            self._first_epoch = epoch
+        """Brings back what Keras has set to zero, and what others do when an epoch begins."""
         self._epoch, self._done = epoch, self._first_batch
         self._restore_history()
-        if self._metrics:
-            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
+        if self._again is not None:
+            for variable, value in zip(
+                self.model.metrics_variables, restore(self.model, self._again), strict=True
+            ):
                 variable.assign(value)
-            self._metrics = []
+            self._again = None
 
     def _restore_history(self) -> None:
-        if self._progress is not None:
-            self.model.history.epoch = list(self._progress.epochs)
-            self.model.history.history = {k: list(v) for k, v in self._progress.history.items()}
-            self._progress = None
+        if self._before is not None:
+            self.model.history.epoch = list(self._before.history_epochs)
+            self.model.history.history = {k: list(v) for k, v in self._before.history.items()}
+            self._before = None
 
     # === Saving ===
 
@@ -184,98 +204,115 @@ class Checkpoints(ContinuingCallback):
         """Saves, if it is time to."""
         before, self._done = self._done, self._first_batch + batch + 1
         self._batches_since += self._done - before  # more than one with `steps_per_execution`
-        due = self._stop is not None
+        minutes = (time.monotonic() - self._time) / 60
+        due = self._signals.received is not None or bool(self.model.stop_training)
         due |= self.every_batches is not None and self._batches_since >= self.every_batches
-        due |= (
-            self.every_minutes is not None and time.monotonic() - self._time >= 60 * self.every_minutes
-        )
+        due |= self.every_minutes is not None and minutes >= self.every_minutes
         if due and self._done < self.model.training_data.batches_an_epoch:  # else the epoch's end does
-            history = self.model.history
-            self._save(self._epoch, self._done, {}, history.epoch, history.history)
+            self._save(self._epoch, self._done)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves."""
         self._first_batch = 0
-        numbers = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
-        before = self.model.history
-        history = {name: [*before.history.get(name, []), value] for name, value in numbers.items()}
-        self._save(epoch + 1, 0, numbers, [*before.epoch, epoch], {**before.history, **history})
-        if self._folder.keep_best and self._folder.monitor not in numbers:
-            raise ValueError(
+        if self._done < self.model.training_data.batches_an_epoch:
+            return  # another callback has stopped it, and its state was saved then
+        self._epochs_read += 1
+        numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
+        self._save(epoch + 1, 0, numbers, ended=bool(self.model.stop_training))
+        monitor = self._folder.monitor
+        if self._folder.keep_best and monitor not in numbers:
+            message = (
                 f"Expected `monitor` to be in the logs of an epoch, {sorted(numbers)}. "
-                f"Received: {self._folder.monitor!r}"
+                f"Received: {monitor!r}"
             )
+            if not monitor.startswith("val_"):
+                raise ValueError(message)
+            warnings.warn(f"{message}. Epoch {epoch + 1} can be no best one", stacklevel=2)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Waits for the last file."""
+        """Waits for the last file; of a training that was ended, saves what is left at the end."""
         self._restore_history()
-        self._unlisten()
+        if self._last is not None and self._last.ended:  # `EarlyStopping` brings back the best weights
+            self._write(Snapshot(self.model), self._last)
         self._wait()
+        self._leave_if_asked_to()
+
+    def on_fit_end(self) -> None:
+        """Leaves signals to others again."""
+        self._signals.ignore()
+        if isinstance(self.model, Task):
+            self._interrupted = self.model, int(ops.convert_to_numpy(self.model.batches))
 
     def _save(
-        self,
-        epoch: int,
-        batch: int,
-        logs: dict[str, float],
-        epochs: list[int],
-        history: dict[str, list[float]],
+        self, epoch: int, batch: int, logs: dict[str, float] | None = None, ended: bool = False
     ) -> None:
-        self._batches_since, self._time = 0, time.monotonic()
-        snapshot = Snapshot(self.model)
-        progress = Progress(
+        task = self.model
+        epochs, history = list(task.history.epoch), {**task.history.history}
+        if logs is not None and epochs[-1:] != [epoch - 1]:  # Keras's own comes behind
+            epochs.append(epoch - 1)
+            for name, value in logs.items():
+                history[name] = [*history.get(name, []), value]
+        batches = int(ops.convert_to_numpy(task.batches))
+        self._last = Progress(
             epoch,
             batch,
-            int(ops.convert_to_numpy(self.model.batches)),
-            self.model.training_data.batches_an_epoch,
-            self._first_epoch or 0,
-            logs,
-            list(epochs),
-            {name: [float(x) for x in values] for name, values in history.items()},
+            batches,
+            task.training_data.batches_an_epoch,
+            self._epochs_read,
+            self._read_before + batches - self._start,
+            self.params["epochs"],
+            ended,
+            logs or {},
+            epochs,
+            {k: [float(x) for x in v] for k, v in history.items() if all(map(_is_number, v))},
         )
+        self._wait()
+        self._write(Snapshot(task), self._last)
+        self._batches_since, self._time = 0, time.monotonic()
+        self._leave_if_asked_to()
 
+    def _write(self, snapshot: Snapshot, progress: Progress) -> None:
         def write() -> None:
-            if snapshot.is_finite:
-                self._folder.write(snapshot, progress)
-            else:
-                warnings.warn(
-                    f"No checkpoint of {progress}: there is NaN or infinity in the weights. The last "
-                    "good one stays",
-                    stacklevel=2,
+            if not snapshot.is_finite:
+                raise _NotSavedError(
+                    "Expected finite weights. Received: NaN or infinity after batch "
+                    f"{progress.batches}, of which there is no checkpoint"
                 )
+            try:
+                self._folder.write(snapshot, progress)
+            except OSError as error:
+                raise _NotSavedError(
+                    f"Expected to write a checkpoint of batch {progress.batches} in "
+                    f"{str(self._folder.path)!r}. Received: {error!r}"
+                ) from error
 
         self._wait()
         self._background.start(write)
-        if self._stop is not None:
-            self._unlisten()
-            self._wait()
-            raise SystemExit(128 + self._stop)
 
     def _wait(self) -> None:
         """Waits for the file that is being written; one that cannot be is worth a warning, no more."""
         try:
             self._background.wait()
-        except OSError as error:
+        except _NotSavedError as error:
             warnings.warn(
-                f"Expected to write a checkpoint in {str(self._folder.path)!r}. Received: {error!r}. "
-                "The training goes on; those that were there are there still",
+                f"{error}. The training goes on, and checkpoints that were there are there still",
                 stacklevel=2,
             )
 
-    # === Signals ===
+    def _leave_if_asked_to(self) -> None:
+        if self._signals.received is not None:
+            self._wait()
+            raise SystemExit(128 + self._signals.received)
 
-    def _listen(self) -> None:
-        self._handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {s: signal.signal(s, self._on_signal) for s in self.stop_signals}
 
-    def _unlisten(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+class _NotSavedError(Exception):
+    """Why there is no checkpoint."""
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.model.training_data is not None:
-            self._stop = number
-        else:  # `fit` has ended with an error, and nobody would ask
-            self._unlisten()
-            signal.raise_signal(number)
+
+def _check_int(name: str, number: Any, least: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"Expected `{name}` as an int >= {least}. Received: {number!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiub"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_ldm.callbacks.metrics_file import MetricsFile
 from keras_ldm.callbacks.picture import PictureCallback
+from keras_ldm.data.batch_sources import to_numpy
 from keras_ldm.metrics.evaluation import evaluate_images
 from keras_ldm.metrics.evaluation_report import Evaluation
 from keras_ldm.metrics.feature_extraction import FeatureExtractor
@@ -23,7 +24,6 @@ from keras_ldm.metrics.measures import (
 )
 from keras_ldm.models.feature_network import FeatureNetwork
 from keras_ldm.tasks import GenerativeTask, TextToImage
-from keras_ldm.tasks.batch_sources import to_numpy
 from keras_ldm.types import Array, Batch, SamplerStep
 
 _RESERVED = ("output", "num_images", "callback")

@@ -1,16 +1,8 @@
 """Which features they are, in words."""
 
-import hashlib
-import json
-
 import keras
-import numpy as np
-from keras import ops
 
-from keras_ldm.backend import outside_graph
-from keras_ldm.models.feature_network import FeatureNetwork
-
-_NOT_COMPUTED_BY = ("name", "trainable", "resize_mode")  # the last is said in words
+from keras_ldm.models.fingerprint import fingerprint
 
 
 def describe_features(network: keras.Model, name: str) -> str:
@@ -43,22 +35,6 @@ def check_network(network: keras.Model) -> None:
             "Expected a keras.Model that is built, by a call with images for instance. "
             f"Received: {network!r}"
         )
-
-
-def fingerprint(network: keras.Model) -> str:
-    """The first 12 hexadecimal digits of SHA-256 over shapes and bytes of all weights, as float32.
-
-    A network of this package has its configuration in it, which says what else it computes by.
-    """
-    digest = hashlib.sha256()
-    if isinstance(network, FeatureNetwork):
-        config = {k: v for k, v in network.get_config().items() if k not in _NOT_COMPUTED_BY}
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    with outside_graph():
-        for weight in network.weights:
-            digest.update(repr(tuple(weight.shape)).encode())
-            digest.update(np.asarray(ops.convert_to_numpy(weight), "<f4").tobytes())
-    return digest.hexdigest()[:12]
 
 
 def fingerprint_in(description: str) -> str:

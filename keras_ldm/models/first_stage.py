@@ -10,10 +10,12 @@ from functools import cached_property
 import keras
 import numpy as np
 from keras import ops
+from tqdm import tqdm
 
-from keras_ldm.backend import compile_function, values_of
-from keras_ldm.images import check_images
+from keras_ldm.backend import compile_function, in_batch_parts, values_of
+from keras_ldm.images import check_images, to_floats
 from keras_ldm.layers import DiagonalGaussian, PointDistribution, SharedStatistics
+from keras_ldm.models.fingerprint import fingerprint
 from keras_ldm.models.tiling import TileFn, Tiling
 from keras_ldm.types import Array, Tensor
 
@@ -68,6 +70,46 @@ class FirstStage(keras.Model):
         Returns:
             float32 `(batch, h·f, w·f, image_channels)`, about in [-1, 1].
         """
+
+    # === Whole sets of images, compiled ===
+
+    def moments_of(self, images: Array, batch_size: int = 32, tiling: Tiling | None = None) -> Array:
+        """What `moments` says of any number of images.
+
+        Args:
+            images: uint8, or floats in [-1, 1], `(N, height, width, image_channels)`.
+            batch_size: images encoded at a time; a progress bar shows if there are many.
+            tiling: cuts large images; by default each is encoded whole.
+
+        Returns:
+            float32 `(N, h, w, moment_channels)`, a NumPy array.
+
+        Raises:
+            ValueError: if `images` is not a batch of images that the first stage takes.
+        """
+        images = check_images(images, self.image_channels, self.downsampling_factor)
+        if not len(images):
+            raise ValueError("Expected at least one image. Received: none")
+        if tiling is not None:
+            return self.moments_in_tiles(images, tiling)
+        values = values_of(self.variables)
+        starts = range(0, len(images), batch_size)
+        encoded = [
+            ops.convert_to_numpy(
+                self._compiled_moments(values, ops.convert_to_tensor(images[start : start + batch_size]))
+            )
+            for start in tqdm(starts, "encoding", disable=len(starts) < 20, leave=False)
+        ]
+        return np.concatenate(encoded)
+
+    @cached_property
+    def _compiled_moments(self) -> Callable[..., Tensor]:
+        moments = in_batch_parts(self.moments)
+        return compile_function(lambda images: moments(to_floats(images)), self.variables)
+
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that say which first stage made some latents, on any backend."""
+        return fingerprint(self)
 
     # === Large images ===
 

@@ -1,8 +1,8 @@
-"""The state of a training in one file: all that changes from batch to batch.
+"""The state of a training in one file.
 
-A checkpoint is a safetensors file with the values of a task's variables, its optimizer's and its
-metrics', in their order. Beside it lies `task.keras`, the task as it was when the training began, which
-has what does not change: configuration, vocabularies, networks of metrics.
+A checkpoint is a safetensors file with the values of all of a task's variables, those of frozen parts
+too, of its optimizer's and its metrics', in their order. Beside it lies `task.keras`, the task as it was
+when the training began, which has what is no variable: configuration, vocabularies, networks of metrics.
 """
 
 import json
@@ -39,9 +39,12 @@ class Progress:
         batch: batches of it that are through.
         batches: all that the task has been trained on.
         batches_an_epoch: batches of a whole epoch.
-        first_epoch: the one that the data were first read in.
+        epochs_read: how often the data were gone through, from their beginning.
+        batches_read: how many batches were read from them.
+        epochs: how many epochs were asked for.
+        ended: whether another callback has ended the training, at the end of an epoch.
         logs: losses and metrics of the epoch that has just ended; empty in the middle of one.
-        epochs: numbers of the epochs that `history` is of.
+        history_epochs: numbers of the epochs that `history` is of.
         history: what Keras's `History` has of them.
     """
 
@@ -49,9 +52,12 @@ class Progress:
     batch: int
     batches: int
     batches_an_epoch: int
-    first_epoch: int
+    epochs_read: int
+    batches_read: int
+    epochs: int
+    ended: bool = False
     logs: dict[str, float] = field(default_factory=dict)
-    epochs: list[int] = field(default_factory=list)
+    history_epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -78,6 +84,7 @@ class Snapshot:
         if keras.backend.backend() == "jax":
             task.jax_state_sync()  # which has the values until then
         self._config = json.dumps(keras.saving.serialize_keras_object(task))
+        self._optimizer = _kinds_of(task.optimizer)
         variables = _variables(task)
         values = values_of(list(variables.values()))
         self._arrays = {
@@ -104,6 +111,7 @@ class Snapshot:
             "format": _FORMAT,
             "progress": json.dumps(asdict(progress)),
             "config": self._config,
+            "optimizer": self._optimizer,
             "checksum": str(_checksum(self._arrays.items())),
         }
         write_safetensors(path, self._arrays, metadata)
@@ -176,19 +184,45 @@ def _place(name: str) -> tuple[int, int]:
 
 
 def check_configuration(task: "Task", path: Path) -> None:
-    """Checks that a checkpoint is of a task like this one; names and what `compile` got aside.
+    """Checks that a checkpoint is of a task like this one, with an optimizer of the same kind.
+
+    Names, and all else that `compile` got, are not compared.
 
     Raises:
         ValueError: if it is not; the message says where they differ first.
     """
     with _open(path) as tensors:
-        there = json.loads(str(tensors.metadata["config"]))
+        there, optimizer = json.loads(str(tensors.metadata["config"])), tensors.metadata["optimizer"]
     here = json.loads(json.dumps(keras.saving.serialize_keras_object(task)))
     for where, theirs, ours in _differences(there, here):
         raise ValueError(
             f"Expected the task that {str(path)!r} is of, with {where} {theirs!r}. Received: {ours!r}. "
             "Another folder has room for another training; `keras_ldm.tasks.load` makes the file's task"
         )
+    if optimizer != _kinds_of(task.optimizer):
+        raise ValueError(
+            f"Expected the optimizer that {str(path)!r} has the state of, {optimizer}. "
+            f"Received: {_kinds_of(task.optimizer)}"
+        )
+
+
+def _kinds_of(optimizer: Any) -> str:
+    """The classes of an optimizer and those inside it."""
+    found = [type(optimizer).__name__]
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict):
+            module = str(value.get("module"))
+            if "optimizers" in module and "schedules" not in module:
+                found.append(str(value.get("class_name")))
+            for nested in value.values():
+                visit(nested)
+        elif isinstance(value, (list, tuple)):
+            for nested in value:
+                visit(nested)
+
+    visit(keras.saving.serialize_keras_object(optimizer).get("config"))
+    return ", ".join(found)
 
 
 def _differences(there: Any, here: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -11,7 +11,8 @@ import keras
 from keras import ops
 
 from keras_ldm.metrics import FeatureMetric
-from keras_ldm.metrics.feature_description import fingerprint, fingerprint_in
+from keras_ldm.metrics.feature_description import fingerprint_in
+from keras_ldm.models.fingerprint import fingerprint
 
 PREFIX = "metric_network_"
 

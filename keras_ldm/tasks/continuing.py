@@ -13,6 +13,9 @@ class ContinuingCallback(keras.callbacks.Callback):
     `fit` runs it behind all other callbacks, so that it sees what they have done.
     """
 
+    def on_fit_end(self) -> None:
+        """Called when `fit` is left, by an error too."""
+
 
 class ShortenedEpoch(keras.callbacks.Callback):
     """Ends an epoch that began in its middle after the batches that are left of it.
@@ -36,12 +39,31 @@ class ShortenedEpoch(keras.callbacks.Callback):
             self.model.training_data.on_epoch_end()
 
 
+def continuing(callbacks: Any) -> list[ContinuingCallback]:
+    """Those of a list that may continue a training."""
+    these = callbacks if isinstance(callbacks, (list, tuple)) else []
+    return [x for x in these if isinstance(x, ContinuingCallback)]
+
+
 def in_order(callbacks: Any) -> Any:
-    """Callbacks as `fit` runs them; a `CallbackList` stays as it is."""
+    """Callbacks as `fit` runs them.
+
+    Raises:
+        ValueError: for two that may continue a training, or one in a `CallbackList`, which has an order.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        if found := continuing(callbacks.callbacks):
+            raise ValueError(
+                f"Expected {type(found[0]).__name__} in a list of callbacks. Received: a CallbackList"
+            )
+        return callbacks
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = [callbacks]
-    if not isinstance(callbacks, (list, tuple)):
+    found = continuing(callbacks)
+    if len(found) > 1:
+        raise ValueError(
+            f"Expected one {type(found[0]).__name__} in the callbacks. Received: {len(found)}"
+        )
+    if not found:
         return callbacks
-    continuing = [x for x in callbacks if isinstance(x, ContinuingCallback)]
-    others = [x for x in callbacks if not isinstance(x, ContinuingCallback)]
-    return [*([ShortenedEpoch()] if continuing else []), *others, *continuing]
+    return [ShortenedEpoch(), *(x for x in callbacks if x is not found[0]), found[0]]

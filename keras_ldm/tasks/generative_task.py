@@ -99,7 +99,7 @@ class GenerativeTask(Task):
         Returns:
             Mean and log-variance of their latents, float32 `(N, h, w, 2 * latent_channels)`.
         """
-        return self.latent_space.moments(images, tiling=tiling)
+        return self.autoencoder.moments_of(images, tiling=tiling)
 
     def encode_images(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Latents of images at unit scale (the mode): what the U-Net sees without noise."""

@@ -4,13 +4,13 @@
 a `PyDataset`, which Keras's `fit` takes on every backend.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ldm.tasks.batch_sources import ArraySource, as_batch, make_source
+from keras_ldm.data.batch_sources import ArraySource, as_batch, make_source
 from keras_ldm.types import Array, Batch
 
 Preprocess = Callable[[Batch], dict[str, Array]]
@@ -46,6 +46,7 @@ class TaskDataset(keras.utils.PyDataset):
         super().__init__(workers=1)
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
             raise ValueError(f"Expected a number of batches >= 1. Received: {steps!r}")
+        self.data = data
         self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
         self.batches_done = batches_done
@@ -63,14 +64,21 @@ class TaskDataset(keras.utils.PyDataset):
         """Batches of the epoch that is read now."""
         return self.source.num_batches - self.first_batch
 
-    def continue_at(self, epochs: int, first_batch: int) -> None:
+    @property
+    def is_read_once(self) -> bool:
+        """Whether the data are a generator or the like, which goes on where it was left."""
+        return isinstance(self.data, Iterator)
+
+    def continue_at(self, first_batch: int, epochs_read: int, batches_read: int) -> None:
         """Goes to where another process has ended; called before the first epoch.
 
         Args:
-            epochs: that it has been through with these data.
-            first_batch: of the next epoch, that the first one here begins with.
+            first_batch: of its epoch, that the first one here begins with.
+            epochs_read: how often it has gone through these data; 0 if they go on by themselves.
+            batches_read: that it has read from them.
         """
-        self.source.pass_over(epochs, first_batch)
+        if batches_read:
+            self.source.pass_over(epochs_read, first_batch, batches_read)
         self.first_batch = first_batch
 
     def __getitem__(self, index: int) -> dict[str, Array]:

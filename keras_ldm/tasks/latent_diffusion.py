@@ -17,6 +17,7 @@ from keras import ops
 
 from keras_ldm.backend import in_batch_parts
 from keras_ldm.conditioning import Conditioner
+from keras_ldm.data import LatentCache
 from keras_ldm.diffusion import (
     Schedule,
     get_parameterization,
@@ -128,6 +129,8 @@ class LatentDiffusion(GenerativeTask):
         return arrays
 
     def _prepare(self, dataset: TaskDataset) -> None:
+        if isinstance(dataset.data, LatentCache):
+            dataset.data.check_first_stage(self.autoencoder)
         first = dataset.examples(1)[0]
         if self.image_size is None:
             height, width = next(iter(first.values())).shape[1:3]

@@ -130,51 +130,16 @@ class LatentSpace(keras.layers.Layer):
     # === Whole datasets, compiled ===
 
     @cached_property
-    def _compiled_moments(self) -> Any:
-        moments = in_batch_parts(self.autoencoder.moments)
-        return compile_function(lambda images: moments(to_floats(images)), self.autoencoder.variables)
-
-    @cached_property
     def _compiled_decode(self) -> Any:
         def decode(latents: Tensor) -> Tensor:
             return self.autoencoder.decode(latents * self.std + self.mean)
 
         return compile_function(in_batch_parts(decode), self.variables)
 
-    def moments(self, images: Array, batch_size: int = 32, tiling: Tiling | None = None) -> Array:
-        """What the autoencoder says of the latents of images: see its `moments`.
-
-        Args:
-            images: uint8, or floats in [-1, 1], `(N, height, width, channels)`.
-            batch_size: images encoded at a time; a progress bar shows if there are many.
-            tiling: cuts large images; by default each is encoded whole.
-
-        Returns:
-            float32 `(N, h, w, moment_channels)`.
-
-        Raises:
-            ValueError: if `images` is not a batch of images that the autoencoder takes.
-        """
-        model = self.autoencoder
-        images = check_images(images, model.image_channels, model.downsampling_factor)
-        if not len(images):
-            raise ValueError("Expected at least one image. Received: none")
-        if tiling is not None:
-            return model.moments_in_tiles(images, tiling)
-        values = values_of(model.variables)
-        starts = range(0, len(images), batch_size)
-        encoded = [
-            ops.convert_to_numpy(
-                self._compiled_moments(values, ops.convert_to_tensor(images[start : start + batch_size]))
-            )
-            for start in tqdm(starts, "encoding", disable=len(starts) < 20, leave=False)
-        ]
-        return np.concatenate(encoded)
-
     def encode(self, images: Array, tiling: Tiling | None = None) -> Array:
         """Latents of images at unit scale, without noise (the mode); `tiling` as `moments` takes it."""
         self.require_measured()
-        moments = ops.convert_to_tensor(self.moments(images, tiling=tiling))
+        moments = ops.convert_to_tensor(self.autoencoder.moments_of(images, tiling=tiling))
         mean = ops.convert_to_numpy(self.autoencoder.distribution(moments).mode())
         return np.asarray((mean - ops.convert_to_numpy(self.mean)) / ops.convert_to_numpy(self.std))
 
@@ -249,7 +214,9 @@ class LatentSpace(keras.layers.Layer):
         dataset.on_epoch_begin()
         bar = tqdm(range(dataset.num_batches), "measuring", disable=not progress)
         batches = (dataset[index] for index in bar)
-        self.measure(b["moments"] if "moments" in b else self.moments(b["image"]) for b in batches)
+        self.measure(
+            b["moments"] if "moments" in b else self.autoencoder.moments_of(b["image"]) for b in batches
+        )
         dataset.on_epoch_end()
 
     # === Config ===

@@ -1,7 +1,6 @@
 """What all tasks share: their inputs, defaults, files and seeds."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from keras_ldm.backend import (
     prepare_updates,
     resolve_jit_compile,
 )
+from keras_ldm.data.batch_sources import is_arrays
 from keras_ldm.files import atomic_path
-from keras_ldm.tasks.batch_sources import is_arrays
-from keras_ldm.tasks.checkpoint import SUFFIX, check_configuration, check_whole, restore, shell_of
+from keras_ldm.tasks.checkpoint import SUFFIX
 from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, refuse_metrics, save_networks
-from keras_ldm.tasks.continuing import in_order
+from keras_ldm.tasks.continuing import continuing, in_order
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.inputs import TaskDataset
+from keras_ldm.tasks.loading import load
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
 
@@ -57,6 +57,7 @@ class Task(keras.Model):
         self.ema: ExponentialMovingAverage | None = None
         self.training_data: TaskDataset | None = None
         self._initial_epoch: int | None = None  # Keras's: where `fit` begins
+        self._read: tuple[Any, int] = (None, 0)  # a generator, and how many batches had come then
 
     # === What a task defines ===
 
@@ -204,37 +205,62 @@ class Task(keras.Model):
             validation_data = input_pipeline(validation)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        self.training_data = dataset
+        callbacks = in_order(callbacks)
+        self.training_data, self._first_epoch = dataset, kwargs.get("initial_epoch", 0)
         try:
             return self._run(
                 super().fit,
                 input_pipeline(dataset),
                 epochs=epochs,
                 validation_data=validation_data,
-                callbacks=in_order(callbacks),
+                callbacks=callbacks,
                 shuffle=False,
                 **kwargs,
             )
         finally:
+            if dataset.is_read_once:
+                self._read = dataset.data, int(ops.convert_to_numpy(self.batches))
             self.training_data = self._initial_epoch = None
+            for callback in continuing(callbacks):
+                callback.on_fit_end()
 
-    def continue_at(self, epoch: int, batch: int, epochs_read: int) -> None:
+    def continue_at(
+        self, epoch: int, batch: int = 0, *, epochs_read: int = 0, batches_read: int = 0
+    ) -> None:
         """Goes on in the middle of a training; for a callback that has brought back its state.
+
+        What was read from the data is passed over, unless they are a generator that this task has just
+        read so far.
 
         Args:
             epoch: to begin with, from 0.
             batch: of that epoch to begin with, from 0.
-            epochs_read: how often another process has been through these data.
+            epochs_read: how often these data were gone through before.
+            batches_read: how many batches were read from them.
 
         Raises:
-            ValueError: outside `fit`.
+            ValueError: outside `fit`, for an epoch before its `initial_epoch`, or for a generator that
+                has been read further.
         """
         if self.training_data is None:
             raise ValueError(
                 "Expected to be called while `fit` begins. Received: a task that is not in it"
             )
+        data, read = self._read
+        if data is not None and data is self.training_data.data:
+            if read != int(ops.convert_to_numpy(self.batches)):
+                raise ValueError(
+                    "Expected a new generator, to go on from an earlier batch. "
+                    f"Received: one that has been read up to batch {read}"
+                )
+            epochs_read = batches_read = 0
+        if epoch < self._first_epoch:
+            raise ValueError(
+                f"Expected `initial_epoch` <= {epoch}, where the training goes on. "
+                f"Received: {self._first_epoch}"
+            )
         self._initial_epoch = epoch
-        self.training_data.continue_at(epochs_read, batch)
+        self.training_data.continue_at(batch, epochs_read, batches_read)
 
     def evaluate(
         self, x: Any = None, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
@@ -339,49 +365,3 @@ class Task(keras.Model):
         if not isinstance(task, cls):
             raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
         return task
-
-
-def load(path: str | os.PathLike[str]) -> Any:
-    """Loads a task or model that was saved to a `.keras` file, or a checkpoint of a task.
-
-    It does what `keras.saving.load_model` does, and says so clearly when the file is no such file. The
-    checkpoints of `keras_ldm.callbacks.Checkpoints`, `.safetensors`, have their `task.keras` beside
-    them.
-
-    Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is truncated, damaged, or not a Keras model.
-    """
-    name = os.fspath(path)
-    if not name.endswith(SUFFIX):
-        return _load(name)
-    check_whole(Path(name))
-    task = _load(os.fspath(shell_of(name)))
-    check_configuration(task, Path(name))
-    restore(task, Path(name))
-    return task
-
-
-def _load(name: str) -> Any:
-    if not os.path.isfile(name):
-        raise FileNotFoundError(f"Expected a saved model. Received: {name!r}, which does not exist")
-    try:
-        with zipfile.ZipFile(name) as archive:
-            broken = archive.testzip()
-            missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"Expected a .keras file. Received: {name!r}, which is truncated or something else ({error})"
-        ) from error
-    if broken or missing:
-        raise ValueError(
-            f"Expected a .keras file. Received: {name!r}, in which "
-            + (f"{broken!r} is damaged" if broken else f"{sorted(missing)} are missing")
-        )
-    try:
-        return keras.saving.load_model(name)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Expected a .keras file of a model. Received: {name!r}, which cannot be loaded "
-            f"({type(error).__name__}: {error})"
-        ) from error

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from keras_ldm.conditioning import Conditioner, TextEmbedder
+from keras_ldm.data.batch_sources import to_numpy
 from keras_ldm.models import FirstStage, UNet
-from keras_ldm.tasks.batch_sources import to_numpy
 from keras_ldm.tasks.blending import BlendedConditions
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion
 from keras_ldm.tasks.rate_distortion import RateDistortion

@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import keras
@@ -227,7 +228,7 @@ def test_a_training_that_is_through_has_nothing_left_to_do(tmp_path, capsys) -> 
     found = train(again, callbacks=[Checkpoints(tmp_path), Interrupt(0)])
     check_same(task, again, found, expected)
     assert "Going on from" in (said := capsys.readouterr().out)
-    assert "checkpoint-00000009.safetensors, at the beginning of epoch 4." in said
+    assert "checkpoint-00000009.safetensors, at the beginning of epoch 4: it is over." in said
     longer = train(again, callbacks=[Checkpoints(tmp_path)], epochs=EPOCHS + 1)
     assert longer[1] == [0, 1, 2, 3]
     assert longer[0]["loss"][:3] == expected[0]["loss"]
@@ -247,6 +248,117 @@ def test_training_goes_on_while_a_file_is_written(tmp_path) -> None:
     thread.start()
     thread.join()
     assert largest_difference(before, state(load(tmp_path / "late.safetensors")))[0] == 0.0
+
+
+def test_what_others_do_at_the_beginning_of_an_epoch_is_done_once(tmp_path) -> None:
+    def callbacks():
+        return [keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 * rate)]
+
+    whole = diffusion()
+    expected = train(whole, callbacks=callbacks())
+    with pytest.raises(Interrupted):
+        first = [Interrupt(4), Checkpoints(tmp_path, every_batches=1), *callbacks()]
+        train(diffusion(), callbacks=first)
+    resumed = diffusion()
+    found = train(resumed, callbacks=[Checkpoints(tmp_path), *callbacks()])
+    check_same(whole, resumed, found, expected)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "generator"])
+def test_a_training_that_was_stopped_in_an_epoch_trains_the_rest_of_it(kind, tmp_path) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = int(self.model.batches) == 4
+
+    make_data, kwargs = DATA[kind]
+    whole = diffusion()
+    expected = train(whole, make_data(), **kwargs)
+    task = diffusion()
+    train(task, make_data(), [Checkpoints(tmp_path), Stop()], **kwargs)
+    assert int(task.batches) == 4
+    resumed = diffusion()
+    found = train(resumed, make_data(), [Checkpoints(tmp_path)], **kwargs)
+    check_same(whole, resumed, found, expected)
+
+
+def test_a_training_that_was_ended_is_over_until_more_epochs_are_asked_for(tmp_path) -> None:
+    class End(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+        def on_train_end(self, logs=None):  # as `EarlyStopping` brings back the best weights
+            if self.model.stop_training:
+                self.model.unet.conv_out.bias.assign([1.0, 2.0, 3.0])
+
+    ended = diffusion()
+    train(ended, callbacks=[Checkpoints(tmp_path), End()])
+    for _ in range(2):
+        again = diffusion()
+        assert train(again, callbacks=[Checkpoints(tmp_path), End()])[1] == [0, 1]
+        assert largest_difference(state(ended), state(again))[0] == 0.0
+    longer = diffusion()
+    assert train(longer, callbacks=[Checkpoints(tmp_path)], epochs=4)[1] == [0, 1, 2, 3]
+
+
+def test_more_steps_or_fewer_go_on_in_a_stream(tmp_path) -> None:
+    def read(steps, epochs, callbacks):
+        seen = []
+
+        def numbers():
+            for number in range(100):
+                seen.append(number)
+                yield {"image": np.full((2, 16, 16, 3), number, np.uint8)}
+
+        task = latent_diffusion(latent_scale=1.0)
+        task.compile(**COMPILE)
+        task.fit(numbers(), steps_per_epoch=steps, epochs=epochs, verbose=0, callbacks=callbacks)
+        return int(task.batches), seen
+
+    assert read(4, 2, [Checkpoints(tmp_path)])[0] == 8
+    batches, seen = read(2, 4, [Checkpoints(tmp_path)])
+    assert batches == 12
+    assert seen[:12] == list(range(12))
+
+
+def test_a_second_fit_on_the_same_generator_goes_on_with_it(tmp_path) -> None:
+    whole, data = diffusion(), endless()
+    expected = train(whole, data, epochs=4, **STEPS)
+    task, data = diffusion(), endless()
+    train(task, data, [Checkpoints(tmp_path)], 2, **STEPS)
+    check_same(whole, task, train(task, data, [Checkpoints(tmp_path)], 4, **STEPS), expected)
+    with pytest.raises(Interrupted):
+        train(task, data, [Interrupt(2), checkpoints := Checkpoints(tmp_path)], 5, **STEPS)
+    with pytest.raises(ValueError, match="Expected a new generator"):
+        train(task, data, [checkpoints], 5, **STEPS)
+
+
+def test_an_interruption_in_the_same_process(tmp_path) -> None:
+    whole = diffusion()
+    expected = train(whole)
+    task, checkpoints = diffusion(), Checkpoints(tmp_path, every_batches=3)
+    with pytest.raises(Interrupted):
+        train(task, callbacks=[checkpoints, Interrupt(5)])
+    assert int(task.batches) == 5
+    check_same(whole, task, train(task, callbacks=[checkpoints]), expected)
+
+
+def test_a_history_of_ones_own(tmp_path) -> None:
+    train(diffusion(), callbacks=[keras.callbacks.History(), Checkpoints(tmp_path)], epochs=2)
+    own = keras.callbacks.History()
+    assert train(diffusion(), callbacks=[own, Checkpoints(tmp_path)])[1] == [0, 1, 2]
+
+
+def test_logs_that_are_no_numbers(tmp_path) -> None:
+    class Log(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs.update(array=np.arange(3.0), word="good", nothing=None)
+
+    task = autoencoder_task()
+    history = train(task, images(), [Log(), Checkpoints(tmp_path)], 3, **ARRAYS)[0]
+    assert len(history["array"]) == 3
+    assert set(train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 3, **ARRAYS)[0]) == {
+        *history
+    } - {"array", "word", "nothing"}
 
 
 def some_progress(folder):
@@ -302,7 +414,7 @@ def test_a_state_with_nan_is_not_saved(tmp_path) -> None:
     train(task, images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
     bias = task.autoencoder.to_images.bias
     bias.assign(np.full(bias.shape, np.nan, "float32"))
-    with pytest.warns(UserWarning, match="NaN or infinity"):
+    with pytest.warns(UserWarning, match="NaN or infinity after batch 6, of which there is no"):
         checkpoints = Checkpoints(tmp_path, keep=1)
         task.fit(images(), batch_size=BATCH, epochs=2, verbose=0, callbacks=[Poison(), checkpoints])
     assert names(tmp_path) == ["checkpoint-00000003.safetensors"]
@@ -343,11 +455,9 @@ def test_none_is_whole(tmp_path) -> None:
     train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 2, **ARRAYS)
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:500])
-    with (
-        pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match="Expected a whole checkpoint in .*2, all of them damaged"),
-    ):
-        train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 3, **ARRAYS)
+    for _ in range(2):  # whoever starts it again by himself loses nothing by that
+        with pytest.raises(ValueError, match="Expected a whole checkpoint in .*2, all of them damaged"):
+            train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 3, **ARRAYS)
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path) -> None:
@@ -355,6 +465,19 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path) -> None:
     (tmp_path / ".unfinished" / ".checkpoint-00000003.abc.keras").write_bytes(b"half")
     train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
     assert names(tmp_path) == ["checkpoint-00000003.safetensors"]
+
+
+def test_files_of_other_names_are_left_alone(tmp_path) -> None:
+    train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
+    first = tmp_path / "checkpoint-00000003.safetensors"
+    others = [tmp_path / f"checkpoint-{x}.safetensors" for x in ("00000003-good", "best", "lora")]
+    for other in others:
+        shutil.copy(first, other)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    train(autoencoder_task(), images(), [checkpoints], 3, **ARRAYS)
+    assert checkpoints.newest.name == "checkpoint-00000009.safetensors"
+    assert not first.exists()
+    assert all(other.exists() for other in others)
 
 
 # === Another training ===
@@ -369,8 +492,15 @@ def test_of_another_task(tmp_path) -> None:
         train(other, callbacks=[Checkpoints(tmp_path)])
     with pytest.raises(ValueError, match="Received: 'AutoencoderTask'"):
         train(autoencoder_task(), images(), [Checkpoints(tmp_path)], **ARRAYS)
+    for optimizer in (keras.optimizers.SGD(1e-2), keras.optimizers.Adam(1e-2)):
+        other = diffusion()
+        other.compile(optimizer, **COMPILE)
+        kind = type(optimizer).__name__
+        with pytest.raises(ValueError, match=f"has the state of, AdamW. Received: {kind}$"):
+            train(other, callbacks=[Checkpoints(tmp_path)])
     other = diffusion()
-    other.compile(keras.optimizers.SGD(1e-2))
+    rate = keras.optimizers.AdamW(1e-2, weight_decay=1e-2, global_clipnorm=1.0, amsgrad=True)
+    other.compile(rate, **COMPILE)
     with pytest.raises(ValueError, match="Expected the weights, optimizer and metrics"):
         train(other, callbacks=[Checkpoints(tmp_path)])
     assert sorted(path.read_bytes() for path in tmp_path.glob("*.safetensors")) == before
@@ -393,18 +523,23 @@ def test_a_task_that_is_ahead(tmp_path) -> None:
     task = autoencoder_task()
     train(task, images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
     train(task, images(), epochs=1, **ARRAYS)
-    with pytest.raises(ValueError, match="have 3 batches. Received: one that was trained on 6"):
+    with pytest.raises(ValueError, match="have 3 batches. Received: one that was trained on 6.*anew"):
         train(task, images(), [Checkpoints(tmp_path)], 3, **ARRAYS)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": 0}, "`keep` >= 1"),
-        ({"keep_best": -1}, "`keep_best` >= 0"),
-        ({"every_batches": 1.5}, "`every_batches` >= 1"),
+        ({"keep": 0}, "`keep` as an int >= 1"),
+        ({"keep_best": -1}, "`keep_best` as an int >= 0"),
+        ({"every_batches": 1.5}, "`every_batches` as an int >= 1"),
         ({"every_minutes": 0}, "`every_minutes` > 0"),
         ({"mode": "largest"}, "'min' or 'max'"),
+        ({"keep": None}, "`keep` as an int >= 1"),
+        ({"keep_best": True}, "`keep_best` as an int >= 0"),
+        ({"every_minutes": "10"}, "`every_minutes` > 0"),
+        ({"stop_signals": ("SIGTERM",)}, "signals that can be caught"),
+        ({"stop_signals": (signal.SIGKILL,)}, "signals that can be caught"),
     ],
 )
 def test_numbers_out_of_range(options, message, tmp_path) -> None:
@@ -419,6 +554,28 @@ def test_a_measure_that_there_is_not(tmp_path) -> None:
         )
 
 
+def test_a_measure_of_validation_may_be_missing_in_some_epochs(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep_best=1)
+    task = autoencoder_task()
+    with pytest.warns(UserWarning, match="Received: 'val_loss'. Epoch 1 can be no best one"):
+        train(task, images(), [checkpoints], 2, validation_freq=2, **ARRAYS)
+    assert checkpoints.best.name == "checkpoint-00000006.safetensors"
+
+
+def test_one_in_a_list_alone(tmp_path) -> None:
+    both = [Checkpoints(tmp_path / "a"), Checkpoints(tmp_path / "b")]
+    with pytest.raises(ValueError, match="Expected one Checkpoints.*Received: 2"):
+        train(autoencoder_task(), images(), both, **ARRAYS)
+    packed = keras.callbacks.CallbackList(both[:1], add_history=True)
+    with pytest.raises(ValueError, match="Checkpoints in a list of callbacks. Received: a CallbackList"):
+        autoencoder_task().fit(images(), batch_size=BATCH, callbacks=packed)
+    task = autoencoder_task()
+    task.fit(images(), batch_size=BATCH, callbacks=both[0], verbose=0)
+    assert both[0].newest is not None
+    with pytest.raises(ValueError, match="Expected `initial_epoch` <= 1.*Received: 2"):
+        train(autoencoder_task(), images(), [both[0]], initial_epoch=2, **ARRAYS)
+
+
 def test_outside_of_our_fit(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="file"):
@@ -428,7 +585,7 @@ def test_outside_of_our_fit(tmp_path) -> None:
     with pytest.raises(ValueError, match="Expected a task of keras_ldm"):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[Checkpoints(tmp_path)], verbose=0)
     with pytest.raises(ValueError, match="while `fit` begins"):
-        autoencoder_task().continue_at(1, 0, 1)
+        autoencoder_task().continue_at(1)
 
 
 # === Where nothing can be written ===
@@ -460,10 +617,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, mo
     def refuse(self, target):
         raise PermissionError(13, "Permission denied", str(self))
 
+    train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 1, **ARRAYS)
     monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 2, **ARRAYS)
     task = autoencoder_task()
     with pytest.raises(PermissionError, match="Permission denied"):
-        train(task, images(), [Checkpoints(tmp_path)], **ARRAYS)
+        train(task, images(), [Checkpoints(tmp_path / "new")], **ARRAYS)
     assert int(task.batches) == 0
 
 
@@ -507,3 +667,29 @@ def test_a_signal_after_an_error_has_its_old_meaning(tmp_path) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert received == [signal.SIGUSR1]
+
+
+def test_a_signal_at_the_very_end(tmp_path) -> None:
+    class Send(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        train(autoencoder_task(), images(), [Send(), Checkpoints(tmp_path)], 1, **ARRAYS)
+    assert names(tmp_path) == ["checkpoint-00000003.safetensors"]
+
+
+def test_a_child_has_the_default_meaning_of_a_signal(tmp_path) -> None:
+    ends = []
+
+    class Fork(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            ends.append(os.WTERMSIG(os.waitpid(child, 0)[1]))
+
+    train(autoencoder_task(), images(), [Fork(), Checkpoints(tmp_path)], 1, **ARRAYS)
+    assert ends == [signal.SIGTERM]

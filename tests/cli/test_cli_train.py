@@ -201,7 +201,7 @@ def test_a_file_that_makes_no_sense(change, message, config, tmp_path, capsys) -
             "Expected --image-size 64 with emoji. Received: 32",
         ),
         (["--preset", "stable", "--data", "emoji", "--output", "out"], "Received: 'stable'"),
-        (["CONFIG", "--output", "out", "--keep", "0"], "`keep` >= 1"),
+        (["CONFIG", "--output", "out", "--keep", "0"], "`keep` as an int >= 1"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, message, config, tmp_path, monkeypatch, capsys) -> None:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ldm.tasks.batch_sources import as_batch, to_numpy
+from keras_ldm.data.batch_sources import as_batch, to_numpy
 from keras_ldm.tasks.inputs import TaskDataset
 from tests.tasks.tiny import autoencoder_task, images, latent_diffusion, pairs, text_to_image
 

@@ -96,7 +96,7 @@ def test_encode_and_decode_are_scaled() -> None:
 def test_pixels_go_there_and_back() -> None:
     space = LatentSpace(pixel_autoencoder(), per_channel=True)
     x = images(4, size=8).repeat(2, axis=1).repeat(2, axis=2)
-    space.measure([space.moments(x)])
+    space.measure([space.autoencoder.moments_of(x)])
     latents = space.encode(x)
     assert latents.reshape(-1, 3).std(axis=0) == pytest.approx(np.ones(3), rel=1e-3)
     assert np.allclose(space.decode(latents), x / 127.5 - 1.0, atol=1e-4)
@@ -104,7 +104,7 @@ def test_pixels_go_there_and_back() -> None:
 
 def test_moments_of_many_images_are_those_of_each() -> None:
     task, x = latent_diffusion(), images(7)
-    whole, parts = task.encode_moments(x), task.latent_space.moments(x, batch_size=3)
+    whole, parts = task.encode_moments(x), task.autoencoder.moments_of(x, batch_size=3)
     assert whole.shape == (7, 8, 8, 6)
     assert whole.dtype == np.float32
     assert np.allclose(whole, parts, atol=1e-6)

@@ -23,13 +23,15 @@ class BatchSource(Protocol):
 
     num_batches: int
 
-    def pass_over(self, epochs: int, batches: int) -> None:
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
         """Called before the first epoch, if an earlier process has trained on a part.
 
         Args:
             epochs: that it has been through.
             batches: of the epoch behind these that it has had. The first epoch is what is left of it,
                 and its first place is that number.
+            in_all: batches that it has read; others than those of so many epochs now, if their number
+                has changed.
         """
 
     def start_epoch(self, done: int) -> None:
@@ -105,7 +107,7 @@ class ArraySource:
         self.done = 0
         self._order: tuple[int, Array] = (-1, np.arange(0))
 
-    def pass_over(self, epochs: int, batches: int) -> None:
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
         pass  # the number of batches trained so far says it all
 
     def start_epoch(self, done: int) -> None:
@@ -154,7 +156,7 @@ class IndexedSource:
         self.done = 0
         self.started = False
 
-    def pass_over(self, epochs: int, batches: int) -> None:
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
         for _ in range(epochs):  # which may draw a new order at each
             self.dataset.on_epoch_begin()
             self.dataset.on_epoch_end()
@@ -219,11 +221,10 @@ class StreamSource:
                 pass
         return sum(1 for _ in stream)
 
-    def pass_over(self, epochs: int, batches: int) -> None:
-        total = epochs * self.num_batches + batches
-        with tqdm(total=total, desc="passing over what was trained on", leave=False, delay=1) as bar:
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
+        with tqdm(total=in_all, desc="passing over what was trained on", leave=False, delay=1) as bar:
             if self.continuous:
-                epochs, batches = 0, total
+                epochs, batches = 0, in_all
             for _ in range(epochs):
                 bar.update(len(self.read_ahead))
                 self.read_ahead.clear()
