@@ -1,5 +1,6 @@
 """The few lines that need to know the backend itself."""
 
+from keras_ldm.backend.attention import dot_product_attention as dot_product_attention
 from keras_ldm.backend.batch_parallelism import enable_batch_parallelism as enable_batch_parallelism
 from keras_ldm.backend.batch_parallelism import in_batch_parts as in_batch_parts
 from keras_ldm.backend.compilation import compile_function as compile_function
@@ -9,7 +10,6 @@ from keras_ldm.backend.gradients import follow_gradient as follow_gradient
 from keras_ldm.backend.gradients import gradient as gradient
 from keras_ldm.backend.gradients import with_gradient as with_gradient
 from keras_ldm.backend.input_pipeline import input_pipeline as input_pipeline
-from keras_ldm.backend.kernels import dot_product_attention as dot_product_attention
 from keras_ldm.backend.kernels import gated_gelu as gated_gelu
 from keras_ldm.backend.kernels import in_one_pass as in_one_pass
 from keras_ldm.backend.kernels import with_own_gradient as with_own_gradient

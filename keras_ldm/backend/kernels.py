@@ -65,29 +65,6 @@ def _size(shape: Any) -> int:
     return 0 if None in tuple(shape) else math.prod(shape)
 
 
-def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention, scaled by the root of a head's width, its weights computed in float32.
-
-    JAX and PyTorch have fused attention. On TensorFlow, Keras goes through `einsum`; the same written as
-    matrix products takes four fifths of its time on a CPU.
-
-    Args:
-        query: `(batch, queries, heads, head_dim)`.
-        key: `(batch, keys, heads, head_dim)`.
-        value: `(batch, keys, heads, head_dim)`.
-
-    Returns:
-        `(batch, queries, heads, head_dim)`.
-    """
-    ops = keras.ops
-    if keras.backend.backend() != "tensorflow":
-        return ops.dot_product_attention(query, key, value)
-    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
-    scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
-    weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
-    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-
-
 def gated_gelu(projected: Tensor) -> Tensor:
     """`value * gelu(gate)` with the exact GELU, `x·Φ(x)`.
 

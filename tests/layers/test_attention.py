@@ -1,12 +1,14 @@
 """Attention against softmax in float64, and what depends on the context."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_ldm import layers
-from keras_ldm.backend import gated_gelu
+from keras_ldm.backend import compile_function, gated_gelu
 from tests.contract import array, gradients, numpy, randomize
+from tests.scripts import run_script
 
 
 def softmax_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
@@ -31,6 +33,69 @@ def test_attend_is_softmax_attention(heads: int) -> None:
     q, k, v = 3 * array(2, 5, 6), array(2, 4, 6, seed=1), array(2, 4, 6, seed=2)
     expected = softmax_attention(q, k, v, heads)
     np.testing.assert_allclose(numpy(layers.attend(q, k, v, heads)), expected, atol=2e-6)
+
+
+# === Many tokens ===
+
+FEW_SCORES = 30  # of each example at once
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("queries", "keys", "heads"), [(7, 4, 2), (8, 8, 2), (5, 5, 6), (40, 3, 1)])
+def test_in_chunks_it_is_the_same(queries: int, keys: int, heads: int, monkeypatch) -> None:
+    q, k, v = 3 * array(2, queries, 6), array(2, keys, 6, seed=1), array(2, keys, 6, seed=2)
+    upstream = array(2, queries, 6, seed=3)
+
+    def loss(*tensors):
+        return ops.sum(layers.attend(*tensors, heads) * ops.convert_to_tensor(upstream))
+
+    whole = gradients(loss, q, k, v)
+    monkeypatch.setattr("keras_ldm.backend.attention.MOST_SCORES", FEW_SCORES)
+    expected = softmax_attention(q, k, v, heads)
+    np.testing.assert_allclose(numpy(layers.attend(q, k, v, heads)), expected, atol=2e-6)
+    for found, gradient in zip(gradients(loss, q, k, v), whole, strict=True):
+        np.testing.assert_allclose(found, gradient, atol=1e-5)
+
+
+@pytest.mark.backend
+def test_chunks_in_a_compiled_program_and_in_bfloat16(monkeypatch) -> None:
+    monkeypatch.setattr("keras_ldm.backend.attention.MOST_SCORES", FEW_SCORES)
+    q, k, v = array(2, 9, 6), array(2, 5, 6, seed=1), array(2, 5, 6, seed=2)
+    expected = softmax_attention(q, k, v, 2)
+    for jit_compile in (False, True):
+        compiled = compile_function(lambda *x: layers.attend(*x, 2), [], jit_compile)
+        found = numpy(compiled([], *(ops.convert_to_tensor(x) for x in (q, k, v))))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+    half = layers.attend(*(ops.cast(x, "bfloat16") for x in (q, k, v)), 2)
+    assert "bfloat16" in str(half.dtype)
+    np.testing.assert_allclose(numpy(half), expected, atol=0.03)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch has its own")
+@pytest.mark.backend
+def test_scores_of_many_tokens_never_exist_at_once() -> None:
+    # Whole they would take 8 GiB, and their softmax as much again.
+    script = """
+    from pathlib import Path
+    import numpy as np
+    from keras import ops
+    from keras_ldm import layers
+    from keras_ldm.backend import compile_function
+
+    def peak():
+        text = Path("/proc/self/status").read_text()
+        return int(text.split("VmHWM:")[1].split()[0]) / 2**20
+
+    tokens, heads, width = 16_384, 8, 8
+    x = np.random.default_rng(0).normal(size=(1, tokens, heads * width))
+    x = ops.convert_to_tensor(x, "float32")
+    attend = compile_function(lambda x: layers.attend(x, x, x, heads), [])
+    before = peak()
+    out = ops.convert_to_numpy(attend([], x))
+    print(peak() - before, out[0, 0, 0])
+    """
+    used, _ = run_script(script).split()
+    assert float(used) < 1.0
 
 
 @pytest.mark.backend
