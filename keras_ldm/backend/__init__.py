@@ -16,6 +16,7 @@ from keras_ldm.backend.kernels import with_own_gradient as with_own_gradient
 from keras_ldm.backend.layers import freeze as freeze
 from keras_ldm.backend.precision import exact_matmul as exact_matmul
 from keras_ldm.backend.precision import has_float64 as has_float64
+from keras_ldm.backend.rematerialization import rematerialized as rematerialized
 from keras_ldm.backend.steps import inside_step as inside_step
 from keras_ldm.backend.steps import is_inside_step as is_inside_step
 from keras_ldm.backend.steps import is_replicated as is_replicated

@@ -28,10 +28,13 @@ class Autoencoder(FirstStage):
         attention_type: "softmax", or "linear" in the number of pixels.
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
+        rematerialize: whether training keeps the inputs of each block alone and computes the rest once
+            more: less memory, more time.
         **kwargs: see `keras.Model`.
 
     Raises:
-        ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown.
+        ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown; or
+            for dropout with `rematerialize`.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Autoencoder(FirstStage):
         attention_type: AttentionType = "softmax",
         dropout: float = 0.0,
         groups: int = 32,
+        rematerialize: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"autocast": False, **kwargs})
@@ -62,6 +66,7 @@ class Autoencoder(FirstStage):
         self.attention_type = attention_type
         self.dropout_rate = dropout
         self.groups = groups
+        self.rematerialize = rematerialize
         self._make_layers()
         self.build((None, None, None, image_channels))
 
@@ -88,6 +93,7 @@ class Autoencoder(FirstStage):
             "attention_type": self.attention_type,
             "dropout": self.dropout_rate,
             "groups": self.groups,
+            "rematerialize": self.rematerialize,
         }
 
     def build(self, input_shape: Shape) -> None:

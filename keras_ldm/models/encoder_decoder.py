@@ -10,10 +10,12 @@ Reference: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 an
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import keras
 
+from keras_ldm.backend import rematerialized
 from keras_ldm.layers import (
     Downsample,
     GroupNorm,
@@ -34,6 +36,15 @@ def convolution(channels: int, size: int, policy: Any, name: str) -> keras.layer
     )
 
 
+def check_rematerialize(rematerialize: bool, dropout: float) -> None:
+    """Raises a ValueError where blocks that are computed twice would draw twice."""
+    if rematerialize and dropout:
+        raise ValueError(
+            "Expected no dropout with `rematerialize`, which computes blocks twice. "
+            f"Received: dropout={dropout}"
+        )
+
+
 class AutoencoderHalf(keras.layers.Layer):
     """What `Encoder` and `Decoder` share: arguments, blocks, and running a row of layers.
 
@@ -46,10 +57,12 @@ class AutoencoderHalf(keras.layers.Layer):
         attention_type: "softmax", or "linear" in the number of pixels.
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
+        rematerialize: whether training keeps the inputs of each block alone.
         **kwargs: see `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown.
+        ValueError: if `channels` is empty, an attention level does not exist, or the type is unknown; or
+            for dropout with `rematerialize`.
     """
 
     def __init__(
@@ -63,9 +76,11 @@ class AutoencoderHalf(keras.layers.Layer):
         attention_type: AttentionType = "softmax",
         dropout: float = 0.0,
         groups: int = 32,
+        rematerialize: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_rematerialize(rematerialize, dropout)
         if not channels or any(not 0 <= i < len(channels) for i in attention_levels):
             raise ValueError(
                 "Expected at least one level, and attention levels among them. Received: "
@@ -84,6 +99,7 @@ class AutoencoderHalf(keras.layers.Layer):
         self.attention_type = attention_type
         self.dropout_rate = dropout
         self.groups = groups
+        self.rematerialize = rematerialize
         self.layers = self._make_layers()
         self.norm_out = GroupNorm(groups, 1e-6, "silu", dtype=self.dtype_policy, name="norm_out")
         self.conv_out = convolution(out_channels, 3, self.dtype_policy, "conv_out")
@@ -138,7 +154,9 @@ class AutoencoderHalf(keras.layers.Layer):
         """What the last convolution, `conv_out`, takes."""
         x = inputs
         for layer in self.layers:
-            x = layer(x, training=training) if isinstance(layer, ResidualBlock) else layer(x)
+            takes_training = isinstance(layer, ResidualBlock)
+            apply = partial(layer, training=training) if takes_training else layer
+            x = rematerialized(apply)(x) if self.rematerialize and training else apply(x)
         return self.norm_out(x)
 
     def get_config(self) -> Config:
@@ -153,6 +171,7 @@ class AutoencoderHalf(keras.layers.Layer):
             "attention_type": self.attention_type,
             "dropout": self.dropout_rate,
             "groups": self.groups,
+            "rematerialize": self.rematerialize,
         }
 
 

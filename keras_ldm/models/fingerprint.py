@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ldm.backend import outside_graph
 
-_NOT_COMPUTED_BY = ("name", "trainable", "resize_mode")  # the last is said in words
+_NOT_COMPUTED_BY = ("name", "trainable", "rematerialize", "resize_mode")  # the last is said in words
 
 
 def fingerprint(network: keras.Model) -> str:

@@ -45,6 +45,8 @@ class UNet(UNetEncoder):
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
         seed: of the dropout.
+        rematerialize: whether training keeps the inputs of each block alone and computes the rest once
+            more: less memory, more time.
         **kwargs: see `keras.Model`.
 
     Call arguments:
@@ -59,8 +61,8 @@ class UNet(UNetEncoder):
     Output shape: `(batch, height, width, out_channels)`, float32.
 
     Raises:
-        ValueError: for levels or heads that do not fit together; on a call, for a condition that is
-            missing or not wanted.
+        ValueError: for levels or heads that do not fit together, or dropout with `rematerialize`; on a
+            call, for a condition that is missing or not wanted.
 
     Example:
 
@@ -89,6 +91,7 @@ class UNet(UNetEncoder):
         dropout: float = 0.0,
         groups: int = 32,
         seed: int | None = None,
+        rematerialize: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -105,6 +108,7 @@ class UNet(UNetEncoder):
             dropout=dropout,
             groups=groups,
             seed=seed,
+            rematerialize=rematerialize,
             **kwargs,
         )
         self.out_channels = out_channels
@@ -198,7 +202,7 @@ class UNet(UNetEncoder):
         x, skips = self.encode(x, embedding, context, training=training)
         for stage in self.decoder:
             x = ops.concatenate([x, skips.pop()], axis=-1)
-            x = stage(x, embedding, context, training=training)
+            x = self._apply(stage, x, embedding, context, training)
         return ops.cast(self.conv_out(self.norm_out(x)), "float32")
 
     def get_config(self) -> Config:

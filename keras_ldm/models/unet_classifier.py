@@ -36,6 +36,8 @@ class UNetClassifier(UNetEncoder):
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
         seed: of the dropout.
+        rematerialize: whether training keeps the inputs of each block alone and computes the rest once
+            more: less memory, more time.
         **kwargs: see `keras.Model`.
 
     Call arguments:
@@ -73,6 +75,7 @@ class UNetClassifier(UNetEncoder):
         dropout: float = 0.0,
         groups: int = 32,
         seed: int | None = None,
+        rematerialize: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -89,6 +92,7 @@ class UNetClassifier(UNetEncoder):
             dropout=dropout,
             groups=groups,
             seed=seed,
+            rematerialize=rematerialize,
             **kwargs,
         )
         if num_classes < 2:

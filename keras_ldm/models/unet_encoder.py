@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from keras_ldm.backend import rematerialized
 from keras_ldm.layers import (
     ConditionalSequential,
     Downsample,
@@ -21,6 +22,7 @@ from keras_ldm.layers import (
     SpatialSelfAttention,
     SpatialTransformer,
 )
+from keras_ldm.models.encoder_decoder import check_rematerialize
 from keras_ldm.types import Conditions, Config, Shape, Tensor
 
 
@@ -43,10 +45,11 @@ class UNetEncoder(keras.Model):
         dropout: rate in the residual blocks.
         groups: of the group normalizations.
         seed: of the dropout.
+        rematerialize: whether training keeps the inputs of each block alone.
         **kwargs: see `keras.Model`.
 
     Raises:
-        ValueError: for levels or heads that do not fit together.
+        ValueError: for levels or heads that do not fit together, or dropout with `rematerialize`.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class UNetEncoder(keras.Model):
         dropout: float,
         groups: int,
         seed: int | None,
+        rematerialize: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"autocast": False, **kwargs})
@@ -80,6 +84,7 @@ class UNetEncoder(keras.Model):
                 "Expected `num_heads` or `head_dim`, the other following from the channels. "
                 f"Received: num_heads={num_heads}, head_dim={head_dim}"
             )
+        check_rematerialize(rematerialize, dropout)
         self.channels = tuple(channels)
         self.in_channels = in_channels
         self.num_res_blocks = num_res_blocks
@@ -93,6 +98,7 @@ class UNetEncoder(keras.Model):
         self.dropout_rate = dropout
         self.groups = groups
         self.seed = seed
+        self.rematerialize = rematerialize
         self._seeds_given = 0
 
     # === Layers ===
@@ -234,9 +240,22 @@ class UNetEncoder(keras.Model):
         x = self.conv_in(ops.cast(x, self.compute_dtype))
         skips = [x]
         for stage in self.encoder:
-            x = stage(x, embedding, context, training=training)
+            x = self._apply(stage, x, embedding, context, training)
             skips.append(x)
-        return self.middle(x, embedding, context, training=training), skips
+        return self._apply(self.middle, x, embedding, context, training), skips
+
+    def _apply(
+        self,
+        stage: ConditionalSequential,
+        x: Tensor,
+        embedding: Tensor,
+        context: Tensor | None,
+        training: bool,
+    ) -> Tensor:
+        if not (self.rematerialize and training):
+            return stage(x, embedding, context, training=training)
+        given = (x, embedding) if context is None else (x, embedding, context)
+        return rematerialized(lambda *tensors: stage(*tensors, training=True))(*given)
 
     @abstractmethod
     def call(self, inputs: Conditions, training: bool = False) -> Tensor:
@@ -259,6 +278,7 @@ class UNetEncoder(keras.Model):
             "dropout": self.dropout_rate,
             "groups": self.groups,
             "seed": self.seed,
+            "rematerialize": self.rematerialize,
         }
 
 
