@@ -11,6 +11,7 @@ import keras_ldm as kl
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -41,8 +42,12 @@ def curves(
                     axis.annotate(f"{note:g}", (at_x, at_y), fontsize=7, xytext=(3, 3),
                                   textcoords="offset points")  # fmt: skip
         axis.set(xlabel=x_name, ylabel=y_name)
-        axis.set_xscale("log" if log_x else "linear")
-        axis.set_yscale("log" if y_name in log_y else "linear")
+        for scale, is_log in ((axis.xaxis, log_x), (axis.yaxis, y_name in log_y)):
+            if is_log:
+                (axis.set_xscale if scale is axis.xaxis else axis.set_yscale)("log")
+                scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                scale.set_major_formatter("{x:g}")
+                scale.set_minor_formatter("")
         axis.grid(alpha=0.3, which="both")
     axes[0][-1].legend(fontsize=8)
     figure.tight_layout()

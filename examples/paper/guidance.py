@@ -2,16 +2,16 @@
 
     python examples/paper/guidance.py
 
-The model of the factor 4 of `compression.py` draws each class at several scales of classifier-free
-guidance, as the paper's table 3 does at one, and, from no class at all, led by a classifier of noisy
-latents that is trained here (appendix C). Guidance makes pictures more typical (precision) and less
-varied (recall); the Fréchet distance wants both. In `runs/paper/`:
+The model of the factor 4 of `compression_factors.py` draws each class at several scales of classifier-
+free guidance, as the paper's table 3 does at one, and, from no class at all, led by a classifier of
+noisy latents that is trained here (appendix C). Guidance makes pictures more typical (precision) and
+less varied (recall); the Fréchet distance wants both. In `runs/paper/`:
 
     guidance.png            distance by scale, and precision against recall
     guidance_samples.png    pictures by scale
     guidance.md             the numbers
 
-About 20 minutes of the processor's time, 30 if `compression.py` has not run before.
+About 20 minutes of the processor's time, 30 if `compression_factors.py` has not run before.
 """
 
 import keras

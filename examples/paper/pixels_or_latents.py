@@ -3,14 +3,14 @@
     python examples/paper/pixels_or_latents.py
 
 The paper's section 4.1: what does the first stage buy? The models of the factors 1 and 4 of
-`compression.py`, after as many minutes of the processor's time; for the latter, the time that its first
-stage took to train is counted too. In `runs/paper/`:
+`compression_factors.py`, after as many minutes of the processor's time; for the latter, the time that
+its first stage took to train is counted too. In `runs/paper/`:
 
     pixels_or_latents.png            the distance by minutes, those of the first stage included
     pixels_or_latents_samples.png    pictures of both at the end
     pixels_or_latents.md             the numbers, and the time to draw
 
-Two minutes if `compression.py` has run before, half an hour otherwise.
+Two minutes if `compression_factors.py` has run before, half an hour otherwise.
 """
 
 import time

@@ -5,13 +5,13 @@
 The paper's section 4.3.2 and appendix D.1: a first stage with a slight KL penalty has latents of any
 variance, so that the same noise schedule destroys them sooner or later. Four trainings of equal compute
 on first stages of the factor 4, two of each kind: with the latents as they are, and divided by their
-standard deviation. One of them is that of `compression.py`. In `runs/paper/`:
+standard deviation. One of them is that of `compression_factors.py`. In `runs/paper/`:
 
     rescaling.png            the distance by minutes of the processor's time
     rescaling_samples.png    pictures that each draws
     rescaling.md             the numbers
 
-About 40 minutes of the processor's time, 50 if `compression.py` has not run before.
+About 40 minutes of the processor's time, 50 if `compression_factors.py` has not run before.
 """
 
 import numpy as np

@@ -2,14 +2,14 @@
 
     python examples/paper/sampling_steps.py
 
-The model of the factor 4 of `compression.py` draws the same pictures, from the same noise, with several
-samplers in 5 to 100 steps of the network. In `runs/paper/`:
+The model of the factor 4 of `compression_factors.py` draws the same pictures, from the same noise, with
+several samplers in 5 to 100 steps of the network. In `runs/paper/`:
 
     sampling_steps.png            the distance by evaluations of the network
     sampling_steps_samples.png    pictures in 5 and in 20 evaluations
     sampling_steps.md             the numbers
 
-About 15 minutes of the processor's time, 25 if `compression.py` has not run before.
+About 15 minutes of the processor's time, 25 if `compression_factors.py` has not run before.
 """
 
 from common import Run, markdown, study

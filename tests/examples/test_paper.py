@@ -13,7 +13,7 @@ pytestmark = pytest.mark.examples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RESULTS = {
-    "compression": ("compression.png", "compression_samples.png"),
+    "compression_factors": ("compression_factors.png", "compression_factors_samples.png"),
     "rescaling": ("rescaling.png", "rescaling_samples.png"),
     "guidance": ("guidance.png", "guidance_samples.png"),
     "sampling_steps": ("sampling_steps.png", "sampling_steps_samples.png"),
@@ -27,7 +27,7 @@ def paper(monkeypatch, fashion_mnist_files, tmp_path):
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.syspath_prepend(EXAMPLES / "paper")
     import common
-    import compression
+    import compression_factors
     import guidance
     import pixels_or_latents
     import rescaling
@@ -38,13 +38,13 @@ def paper(monkeypatch, fashion_mnist_files, tmp_path):
     monkeypatch.setattr(common, "SIZES", {f: small[f] for f in (1, 4, 32)})
     monkeypatch.setattr(common, "STEPS", 2)
     monkeypatch.setattr(common, "BATCH_SIZE", 16)
-    monkeypatch.setattr(compression, "FACTORS", (1, 4, 32))
+    monkeypatch.setattr(compression_factors, "FACTORS", (1, 4, 32))
     monkeypatch.setattr(guidance, "FREE_SCALES", (1.0, 3.0))
     monkeypatch.setattr(guidance, "CLASSIFIER_SCALES", (0.0, 2.0))
     monkeypatch.setattr(sampling_steps, "SAMPLERS", ("ddim", "heun"))
     monkeypatch.setattr(sampling_steps, "EVALUATIONS", (3, 5))
     monkeypatch.setattr(sampling_steps, "SHOWN", (5,))
-    modules = (compression, rescaling, guidance, sampling_steps, pixels_or_latents)
+    modules = (compression_factors, rescaling, guidance, sampling_steps, pixels_or_latents)
     by_name = {module.__name__: module for module in modules}
     output = tmp_path / "paper"
 
@@ -70,8 +70,8 @@ def test_every_experiment(paper, monkeypatch) -> None:
         for picture in pictures:
             with Image.open(paper.output / picture) as opened:
                 assert len(np.unique(np.asarray(opened))) > 10
-    assert [row[0] for row in tables["compression"][2:]] == ["f1", "f4", "f32"]
-    assert [row[1] for row in tables["compression"][2:]] == ["32x32x1", "8x8x3", "1x1x64"]
+    assert [row[0] for row in tables["compression_factors"][2:]] == ["f1", "f4", "f32"]
+    assert [row[1] for row in tables["compression_factors"][2:]] == ["32x32x1", "8x8x3", "1x1x64"]
     assert len(tables["rescaling"]) == 2 + 4 and len(tables["guidance"]) == 2 + 4
     curve = json.loads((paper.output / "diffusion_kl_f4.json").read_text())
     assert len(curve) == len(paper.common.SHARES)
@@ -85,10 +85,10 @@ def test_every_experiment(paper, monkeypatch) -> None:
         monkeypatch.setattr(paper.common.Study, "draw", None)
         assert paper(name) == tables[name]
     with pytest.raises(ValueError, match="settings of what is in"):
-        paper("compression", "--minutes", 1)
+        paper("compression_factors", "--minutes", 1)
 
 
 def test_missing_data_are_named(paper) -> None:
     with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):
-        paper("compression", "--data", paper.output)
+        paper("compression_factors", "--data", paper.output)
     assert not paper.output.exists()

@@ -1,13 +1,13 @@
 """Experiment 1: how much should the first stage compress?
 
-    python examples/paper/compression.py
+    python examples/paper/compression_factors.py
 
 The paper's figure 6: latent diffusion with first stages of the factors 1 (pixels), 2, 4, 8, 16 and 32,
 U-Nets of about as many parameters, and equal compute. Each is measured as it trains. In `runs/paper/`:
 
-    compression.png             distance and score by steps and by minutes of the processor's time
-    compression_samples.png     pictures that each draws at the end
-    compression.md              the numbers
+    compression_factors.png            distance and score by steps and by minutes of CPU time
+    compression_factors_samples.png    pictures that each draws at the end
+    compression_factors.md             the numbers
 
 About 75 minutes of the processor's time, 40 on 2 cores that do nothing else.
 """
@@ -49,11 +49,11 @@ def main() -> None:
             f"{points[-1].steps:,}", f"{last['fid']:.2f}", f"{last['is']:.2f}",
             f"{last['precision']:.2f}", f"{last['recall']:.2f}",
         ])  # fmt: skip
-    curves(s.output / "compression.png", panels(trained), log_x=True)
-    rows(s.output / "compression_samples.png", drawn)
+    curves(s.output / "compression_factors.png", panels(trained), log_x=True)
+    rows(s.output / "compression_factors_samples.png", drawn)
     header = ["", "latents", "U-Net", "first stage: distance", "PSNR", "steps", "distance", "score"]
     table = markdown([*header, "precision", "recall"], lines)
-    (s.output / "compression.md").write_text(table, encoding="utf-8")
+    (s.output / "compression_factors.md").write_text(table, encoding="utf-8")
     print("\n" + table)
     floor = s.scores("training_pictures", lambda: s.score(s.training[0][: len(s.labels)]))
     print(f"As many training pictures: distance {floor['fid']:.2f}, score {floor['is']:.2f}")
