@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from keras_ldm.data.latent_cache import LatentCache
 from keras_ldm.types import Array, Batch
 
 _NEED_STEPS = "Expected `steps_per_epoch` (`steps` outside `fit`)."
@@ -131,6 +132,36 @@ class ArraySource:
                 order = np.random.default_rng([self.seed, first]).permutation(order)
             self._order = (first, order)
         return self._order[1]
+
+
+class CacheSource:
+    """Batches of a `LatentCache`, which has any batch of any pass at hand.
+
+    Args:
+        cache: the cache.
+        steps: see `ArraySource`.
+    """
+
+    def __init__(self, cache: LatentCache, steps: int | None = None) -> None:
+        self.cache = cache
+        self.continuous = steps is not None
+        self.num_batches = steps or len(cache)
+        self.done = 0
+
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
+        pass  # as for arrays
+
+    def start_epoch(self, done: int) -> None:
+        self.done = done
+
+    def end_epoch(self) -> None:
+        pass
+
+    def batch(self, index: int) -> Batch:
+        if not self.continuous:
+            return self.cache.batch_of_pass(self.done, index)
+        passes, place = divmod(self.done + index, len(self.cache))
+        return self.cache.batch_of_pass(passes * len(self.cache), place)
 
 
 class IndexedSource:
@@ -295,6 +326,8 @@ def make_source(
             "Expected no `batch_size` for data that comes in batches. "
             f"Received: batch_size={batch_size} with a {type(data).__name__}"
         )
+    if isinstance(data, LatentCache):
+        return CacheSource(data, steps)
     if isinstance(data, keras.utils.PyDataset):
         return IndexedSource(data, steps, restart)
     if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):

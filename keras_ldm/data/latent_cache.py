@@ -92,7 +92,7 @@ class LatentCache(keras.utils.PyDataset):
         self._length = rows // batch_size if drop_remainder else -(-rows // batch_size)
         if not self._length:
             raise ValueError(f"Expected at least a batch of {batch_size}. Received: {rows} records")
-        self._order: tuple[int, Array] | None = None
+        self._order: tuple[Any, Array] | None = None
 
     def _read_shards(self) -> Iterator[Shard]:
         found = sorted(self.path.glob("part-*-of-*.json"))
@@ -154,7 +154,11 @@ class LatentCache(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         """A batch of this pass: `moments`, float32 `(batch, h, w, channels)`, and the conditions."""
-        rows = self._rows_of_pass()[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.batch_of_pass(self.passes, index)
+
+    def batch_of_pass(self, number: int, index: int) -> dict[str, Array]:
+        """A batch of any pass; tasks number passes by the batches that they were trained on before."""
+        rows = self._rows_of_pass(number)[index * self.batch_size : (index + 1) * self.batch_size]
         numbers = np.searchsorted(self._ends, rows, side="right")
         batch: dict[str, Any] = {}
         for number in np.unique(numbers):  # one shard after the other
@@ -168,12 +172,11 @@ class LatentCache(keras.utils.PyDataset):
         batch["moments"] = batch["moments"].astype(np.float32, copy=False)
         return batch
 
-    def _rows_of_pass(self) -> Array:
+    def _rows_of_pass(self, number: int) -> Array:
         if not self.shuffle:
             return self._rows
-        if self._order is None or self._order[0] != self.passes:
-            rng = np.random.default_rng([self.seed, self.passes])
-            self._order = self.passes, rng.permutation(self._rows)
+        if self._order is None or self._order[0] != number:
+            self._order = number, np.random.default_rng([self.seed, number]).permutation(self._rows)
         return self._order[1]
 
     def on_epoch_end(self) -> None:

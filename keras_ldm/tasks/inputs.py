@@ -65,9 +65,14 @@ class TaskDataset(keras.utils.PyDataset):
         return self.source.num_batches - self.first_batch
 
     @property
-    def is_read_once(self) -> bool:
-        """Whether the data are a generator or the like, which goes on where it was left."""
-        return isinstance(self.data, Iterator)
+    def goes_on_by_itself(self) -> bool:
+        """Whether the data are an object that goes on where it was left: a generator, a `PyDataset`."""
+        return isinstance(self.data, (Iterator, keras.utils.PyDataset))
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether batches that were read can be read once more."""
+        return not isinstance(self.data, Iterator)
 
     def continue_at(self, first_batch: int, epochs_read: int, batches_read: int) -> None:
         """Goes to where another process has ended; called before the first epoch.

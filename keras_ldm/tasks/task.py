@@ -57,7 +57,7 @@ class Task(keras.Model):
         self.ema: ExponentialMovingAverage | None = None
         self.training_data: TaskDataset | None = None
         self._initial_epoch: int | None = None  # Keras's: where `fit` begins
-        self._read: tuple[Any, int] = (None, 0)  # a generator, and how many batches had come then
+        self._read: tuple[Any, int] = (None, 0)  # the last generator, and the batches at its end
 
     # === What a task defines ===
 
@@ -218,7 +218,7 @@ class Task(keras.Model):
                 **kwargs,
             )
         finally:
-            if dataset.is_read_once:
+            if dataset.goes_on_by_itself:
                 self._read = dataset.data, int(ops.convert_to_numpy(self.batches))
             self.training_data = self._initial_epoch = None
             for callback in continuing(callbacks):
@@ -229,8 +229,8 @@ class Task(keras.Model):
     ) -> None:
         """Goes on in the middle of a training; for a callback that has brought back its state.
 
-        What was read from the data is passed over, unless they are a generator that this task has just
-        read so far.
+        What was read from the data is passed over, unless they are a generator or a `PyDataset` that
+        this task has just read.
 
         Args:
             epoch: to begin with, from 0.
@@ -248,7 +248,8 @@ class Task(keras.Model):
             )
         data, read = self._read
         if data is not None and data is self.training_data.data:
-            if read != int(ops.convert_to_numpy(self.batches)):
+            batches = int(ops.convert_to_numpy(self.batches))
+            if read != batches and not self.training_data.can_be_read_again:
                 raise ValueError(
                     "Expected a new generator, to go on from an earlier batch. "
                     f"Received: one that has been read up to batch {read}"

@@ -320,6 +320,14 @@ def test_more_steps_or_fewer_go_on_in_a_stream(tmp_path) -> None:
     assert seen[:12] == list(range(12))
 
 
+def test_a_second_fit_on_the_same_py_dataset_goes_on_with_it(tmp_path) -> None:
+    whole = diffusion()
+    expected = train(whole, Shuffled(), epochs=4)
+    task, data = diffusion(), Shuffled()
+    train(task, data, [Checkpoints(tmp_path)], 2)
+    check_same(whole, task, train(task, data, [Checkpoints(tmp_path)], 4), expected)
+
+
 def test_a_second_fit_on_the_same_generator_goes_on_with_it(tmp_path) -> None:
     whole, data = diffusion(), endless()
     expected = train(whole, data, epochs=4, **STEPS)
@@ -684,10 +692,13 @@ def test_a_child_has_the_default_meaning_of_a_signal(tmp_path) -> None:
 
     class Fork(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
+            reading, writing = os.pipe()
             child = os.fork()
             if not child:
+                os.write(writing, b"!")  # before that, Python forgets signals
                 time.sleep(60)
                 os._exit(0)
+            os.read(reading, 1)
             os.kill(child, signal.SIGTERM)
             ends.append(os.WTERMSIG(os.waitpid(child, 0)[1]))
 

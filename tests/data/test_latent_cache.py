@@ -18,6 +18,7 @@ from keras_ldm.callbacks import Checkpoints
 from keras_ldm.data import LatentCache, cache_latents
 from keras_ldm.files.tar_shards import Shard, write_shard
 from keras_ldm.models import VQModel
+from keras_ldm.tasks.inputs import TaskDataset
 from tests.tasks.tiny import (
     TinyAutoencoder,
     images,
@@ -154,6 +155,25 @@ def test_each_pass_has_an_order_and_the_same_in_every_process(first_stage, tmp_p
     assert labels(LatentCache(tmp_path, 4, shuffle=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     whole = LatentCache(tmp_path, 4, drop_remainder=True, shuffle=False)
     assert labels(whole) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4])
+def test_epochs_of_some_steps_go_through_each_pass_once(steps, first_stage, tmp_path) -> None:
+    cache_latents(data(), first_stage, tmp_path, progress=False)
+    trained = [0]
+    cache = LatentCache(tmp_path, 4)
+    dataset = TaskDataset(
+        cache, dict, steps=steps, restart=False, batches_done=lambda: trained[0], seed=0
+    )
+    read = []
+    for _ in range(6):
+        dataset.on_epoch_begin()
+        read += [dataset[i]["class_label"].tolist() for i in range(dataset.num_batches)]
+        dataset.on_epoch_end()
+        trained[0] += steps
+    passes = [read[i : i + 3] for i in range(0, len(read), 3)]
+    assert all(sorted(chain(*batches)) == list(range(COUNT)) for batches in passes)
+    assert passes[0] != passes[1]
 
 
 def test_processes_read_as_many_each(first_stage, tmp_path) -> None:
