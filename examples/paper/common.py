@@ -71,11 +71,13 @@ class Run:
         factor: of the first stage; 1 for pixels.
         kind: KL or VQ.
         scale: what latents are multiplied by; None for one over their standard deviation.
+        whole_time: whether the diffusion model has the time of a first stage, too.
     """
 
     factor: int = 4
     kind: Literal["kl", "vq"] = "kl"
     scale: float | None = None
+    whole_time: bool = False
 
     @property
     def first_stage(self) -> str:
@@ -85,7 +87,8 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the diffusion model's file."""
-        return f"diffusion_{self.kind}_f{self.factor}" + ("" if self.scale is None else "_as_it_is")
+        name = f"diffusion_{self.kind}_f{self.factor}" + ("" if self.scale is None else "_as_it_is")
+        return name + ("_whole_time" if self.whole_time else "")
 
 
 @dataclass
@@ -294,7 +297,8 @@ class Study:
                 0.0, 1, alpha=1.0, warmup_target=1e-3, warmup_steps=200
             )
             task.compile(keras.optimizers.AdamW(rate, beta_2=0.99, global_clipnorm=1.0))
-            clock = Measuring(self.minutes, lambda: self.score(self.draw(task)))
+            minutes = self.minutes + (self.first_stage_minutes if run.whole_time else 0)
+            clock = Measuring(minutes, lambda: self.score(self.draw(task)))
             images, labels = self.training
             data = {"moments": task.encode_moments(images), "class_label": labels}
             self.train(task, data, clock)
