@@ -20,6 +20,7 @@ from keras_ldm.tasks.checkpoint import (
     check_configuration,
     read_progress,
     restore,
+    synchronize,
 )
 from keras_ldm.tasks.continuing import ContinuingCallback
 
@@ -247,6 +248,7 @@ class Checkpoints(ContinuingCallback):
         self, epoch: int, batch: int, logs: dict[str, float] | None = None, ended: bool = False
     ) -> None:
         task = self.model
+        synchronize(task)
         epochs, history = list(task.history.epoch), {**task.history.history}
         if logs is not None and epochs[-1:] != [epoch - 1]:  # Keras's own comes behind
             epochs.append(epoch - 1)

@@ -73,16 +73,20 @@ class DamagedCheckpointError(ValueError):
 # === Writing ===
 
 
+def synchronize(task: "Task") -> None:
+    """Gives a task's variables their values, which Keras's loop has for itself on JAX."""
+    if keras.backend.backend() == "jax":
+        task.jax_state_sync()
+
+
 class Snapshot:
     """The values of everything in a task, at the time when it is made.
 
     Args:
-        task: in `fit`.
+        task: in `fit`, its variables brought up to date by `synchronize`.
     """
 
     def __init__(self, task: "Task") -> None:
-        if keras.backend.backend() == "jax":
-            task.jax_state_sync()  # which has the values until then
         self._config = json.dumps(keras.saving.serialize_keras_object(task))
         self._optimizer = _kinds_of(task.optimizer)
         variables = _variables(task)
