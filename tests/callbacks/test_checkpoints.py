@@ -55,7 +55,13 @@ def diffusion():
 
 
 def first_stage():
+    """On PyTorch with a discriminator, which elsewhere takes a minute to trace."""
     keras.utils.set_random_seed(0)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-2, 8)
+    if keras.backend.backend() != "torch":
+        task = autoencoder_task(learn_log_variance=True, ema_decay=0.9)
+        task.compile(keras.optimizers.Adam(schedule), **COMPILE)
+        return task
     task = AutoencoderTask(
         AutoencoderKL((4, 4), 2, num_res_blocks=0, middle_attention=False, groups=2),
         discriminator=PatchDiscriminator(3, 1),
@@ -63,7 +69,6 @@ def first_stage():
         learn_log_variance=True,
         ema_decay=0.9,
     )
-    schedule = keras.optimizers.schedules.CosineDecay(1e-2, 8)
     second = keras.optimizers.Adam(1e-3)
     task.compile(keras.optimizers.Adam(schedule), discriminator_optimizer=second, **COMPILE)
     return task
