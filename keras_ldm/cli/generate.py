@@ -53,8 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_ldm.files import atomic_path
     from keras_ldm.tasks import TextToImage
+    from keras_ldm.tasks.loading import ENDINGS
 
-    if arguments.model is not None and not arguments.model.endswith((".keras", ".safetensors")):
+    if arguments.model is not None and not arguments.model.endswith(ENDINGS):
         raise ValueError(
             f"Expected a model saved as .keras, or a checkpoint. Received: {arguments.model!r}"
         )

@@ -4,6 +4,7 @@ It is an array dictionary, a `PyDataset`, or anything that can be iterated: a `t
 `DataLoader`, a list of batches, a generator.
 """
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -75,14 +76,50 @@ def as_batch(batch: Any) -> dict[str, Array]:
     )
 
 
-class ArraySource:
+class NumberedSource:
+    """Batches that the number of those trained on tells: nothing has to be read to go on.
+
+    Args:
+        batches_a_pass: how many there are.
+        steps: batches an epoch; the next epoch goes on where it ended. Without it an epoch is all of
+            them.
+    """
+
+    def __init__(self, batches_a_pass: int, steps: int | None) -> None:
+        self.batches_a_pass = batches_a_pass
+        self.continuous = steps is not None
+        self.num_batches = steps if steps and batches_a_pass else batches_a_pass
+        self.done = 0
+
+    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
+        """Does nothing."""
+
+    def start_epoch(self, done: int) -> None:
+        """Takes the number of batches trained before the epoch."""
+        self.done = done
+
+    def end_epoch(self) -> None:
+        """Does nothing."""
+
+    def batch(self, index: int) -> Batch:
+        """The batch at a place in the epoch."""
+        if not self.continuous:
+            return self._batch_of_pass(self.done, index)
+        passes, place = divmod(self.done + index, self.batches_a_pass)
+        return self._batch_of_pass(passes * self.batches_a_pass, place)
+
+    @abstractmethod
+    def _batch_of_pass(self, first: int, place: int) -> Batch:
+        """A batch of the pass whose first batch has a number: the same after a reload."""
+
+
+class ArraySource(NumberedSource):
     """Batches cut from arrays.
 
     Args:
         arrays: of one length.
         batch_size: examples a batch; the last one may have fewer.
-        steps: batches an epoch; the next epoch goes on where it ended. Without it an epoch is all of
-            them.
+        steps: see `NumberedSource`.
         seed: gives each pass over the arrays an order of its own; None keeps theirs.
     """
 
@@ -102,30 +139,14 @@ class ArraySource:
         self.batch_size = batch_size
         self.seed = seed
         self.length = next(iter(lengths.values()))
-        self.batches_a_pass = -(-self.length // batch_size)
-        self.continuous = steps is not None
-        self.num_batches = steps if steps and self.length else self.batches_a_pass
-        self.done = 0
         self._order: tuple[int, Array] = (-1, np.arange(0))
+        super().__init__(-(-self.length // batch_size), steps)
 
-    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
-        pass  # the number of batches trained so far says it all
-
-    def start_epoch(self, done: int) -> None:
-        self.done = done
-
-    def end_epoch(self) -> None:
-        pass
-
-    def batch(self, index: int) -> Batch:
-        place = index + (self.done if self.continuous else 0)
-        passes, place = divmod(place, self.batches_a_pass)
-        order = self._order_from(passes * self.batches_a_pass + (0 if self.continuous else self.done))
-        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+    def _batch_of_pass(self, first: int, place: int) -> Batch:
+        rows = self._order_from(first)[place * self.batch_size : (place + 1) * self.batch_size]
         return {key: value[rows] for key, value in self.arrays.items()}
 
     def _order_from(self, first: int) -> Array:
-        """The order of the pass whose first batch has that number: the same after a reload."""
         if self._order[0] != first:
             order = np.arange(self.length)
             if self.seed is not None:
@@ -134,34 +155,20 @@ class ArraySource:
         return self._order[1]
 
 
-class CacheSource:
+class CacheSource(NumberedSource):
     """Batches of a `LatentCache`, which has any batch of any pass at hand.
 
     Args:
         cache: the cache.
-        steps: see `ArraySource`.
+        steps: see `NumberedSource`.
     """
 
     def __init__(self, cache: LatentCache, steps: int | None = None) -> None:
         self.cache = cache
-        self.continuous = steps is not None
-        self.num_batches = steps or len(cache)
-        self.done = 0
+        super().__init__(len(cache), steps)
 
-    def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
-        pass  # as for arrays
-
-    def start_epoch(self, done: int) -> None:
-        self.done = done
-
-    def end_epoch(self) -> None:
-        pass
-
-    def batch(self, index: int) -> Batch:
-        if not self.continuous:
-            return self.cache.batch_of_pass(self.done, index)
-        passes, place = divmod(self.done + index, len(self.cache))
-        return self.cache.batch_of_pass(passes * len(self.cache), place)
+    def _batch_of_pass(self, first: int, place: int) -> Batch:
+        return self.cache.batch_of_pass(first, place)
 
 
 class IndexedSource:

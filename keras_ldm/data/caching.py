@@ -182,7 +182,8 @@ def _check_others(folder: Path, notes: dict[str, Any]) -> None:
         there = Shard(path).notes
         wrong = {k: there.get(k) for k in notes if k != "part" and there.get(k) != notes[k]}
         if wrong:
+            expected = {k: notes[k] for k in wrong}
             raise ValueError(
-                f"Expected an empty folder, or one with shards of { ({k: notes[k] for k in wrong}) }. "
+                f"Expected an empty folder, or one with shards of {expected}. "
                 f"Received: {str(path)!r}, of {wrong}"
             )

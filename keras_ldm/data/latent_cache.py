@@ -83,11 +83,8 @@ class LatentCache(keras.utils.PyDataset):
         self.path, self.batch_size, self.shuffle, self.seed = Path(path), batch_size, shuffle, seed
         self.passes = 0
         self._shards = list(self._read_shards())
-        ends = np.cumsum([len(shard) for shard in self._shards])
-        self._ends = ends
-        rows = len(range(index, int(ends[-1]), count))
-        if count > 1:  # as many for each, or the others would wait
-            rows = int(ends[-1]) // count
+        self._ends = np.cumsum([len(shard) for shard in self._shards])
+        rows = int(self._ends[-1]) // count  # as many for each process, or the others would wait
         self._rows = index + count * np.arange(rows)
         self._length = rows // batch_size if drop_remainder else -(-rows // batch_size)
         if not self._length:

@@ -9,6 +9,8 @@ import keras
 
 from keras_ldm.tasks.checkpoint import SUFFIX, check_configuration, check_whole, restore, shell_of
 
+ENDINGS = (".keras", SUFFIX)  # of the files that `load` takes
+
 
 def load(path: str | os.PathLike[str]) -> Any:
     """Loads a task or model that was saved to a `.keras` file, or a checkpoint of a task.

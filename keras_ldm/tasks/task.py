@@ -18,12 +18,11 @@ from keras_ldm.backend import (
 )
 from keras_ldm.data.batch_sources import is_arrays
 from keras_ldm.files import atomic_path
-from keras_ldm.tasks.checkpoint import SUFFIX
 from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, refuse_metrics, save_networks
 from keras_ldm.tasks.continuing import continuing, in_order
 from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.inputs import TaskDataset
-from keras_ldm.tasks.loading import load
+from keras_ldm.tasks.loading import ENDINGS, load
 from keras_ldm.tasks.registry import get_preset
 from keras_ldm.types import Array, Batch, Config
 
@@ -362,7 +361,7 @@ class Task(keras.Model):
                 is damaged or holds something else.
         """
         name = os.fspath(handle)
-        task = load(name) if name.endswith((".keras", SUFFIX)) else get_preset(name)()
+        task = load(name) if name.endswith(ENDINGS) else get_preset(name)()
         if not isinstance(task, cls):
             raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
         return task

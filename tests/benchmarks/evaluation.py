@@ -23,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.parity`, when run as a script
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, when run as a script
+
+from tests.benchmarks.resident import resident
 
 DIM = 2048
 NEIGHBOURS = 3
@@ -93,17 +95,11 @@ def jobs(count: int) -> dict[str, Job]:
 def measure(job: Job) -> tuple[float, float, tuple[float, ...]]:
     """Seconds, GiB above those before, and what came out."""
     gc.collect()
-    before = _memory("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     start = time.perf_counter()
     values = job()
-    return time.perf_counter() - start, _memory("VmHWM") - before, values
-
-
-def _memory(name: str) -> float:
-    """Resident memory in GiB: VmRSS is that of now, VmHWM the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**20
+    return time.perf_counter() - start, resident("VmHWM") - before, values
 
 
 def compare(count: int, rounds: int) -> None:

@@ -34,6 +34,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.benchmarks`, when run as a script
 
+from tests.benchmarks.resident import resident
 from tests.benchmarks.workers import FirstStages, rates
 
 ROOT = Path(__file__).parents[2]
@@ -118,18 +119,12 @@ def decode(model: Path, latents: Path, whole: bool, output: Path) -> None:
 
     autoencoder = kl.tasks.load(model).averaged_autoencoder()
     given, tiling = np.load(latents), kl.models.Tiling(tile_size=SIDE if whole else 512)
-    before = _memory("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     start = time.perf_counter()
     decoded = autoencoder.decode_in_tiles(given, tiling)
     seconds = time.perf_counter() - start
-    np.savez(output, decoded=decoded, memory=_memory("VmHWM") - before, seconds=seconds)
-
-
-def _memory(name: str) -> float:
-    """Resident memory in GiB: VmRSS is that of now, VmHWM the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**20
+    np.savez(output, decoded=decoded, memory=resident("VmHWM") - before, seconds=seconds)
 
 
 def tiles(model: Path, picture: Path) -> None:

@@ -19,15 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, when run as a script
+
+from tests.benchmarks.resident import resident
 
 HEADS = 8
-
-
-def memory(name: str) -> float:
-    """Resident memory in GiB: VmRSS is that of now, VmHWM the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 2**20
 
 
 def training_step(rematerialize: bool, batch: int, side: int) -> dict[str, float]:
@@ -44,7 +40,7 @@ def training_step(rematerialize: bool, batch: int, side: int) -> dict[str, float
     task = kl.tasks.LatentDiffusion(pixels, unet, latent_scale=1.0, ema_decay=None)
     task.compile()
     task.optimizer.build(task.trainable_variables)
-    before = memory("VmRSS")
+    before = resident("VmRSS")
     seconds: list[float] = []
 
     class Clock(keras.callbacks.Callback):
@@ -56,7 +52,7 @@ def training_step(rematerialize: bool, batch: int, side: int) -> dict[str, float
 
     images = np.random.default_rng(0).uniform(-1, 1, (2 * batch, side, side, 4)).astype("float32")
     task.fit(images, batch_size=batch, verbose=0, callbacks=[Clock()])
-    peak = memory("VmHWM")
+    peak = resident("VmHWM")
     return {
         "parameters": unet.count_params(),
         "peak": peak,
@@ -84,13 +80,13 @@ def attention(chunks: bool, tokens: int, with_gradient: bool) -> dict[str, float
     x = ops.convert_to_tensor(x, "float32")
     run = (lambda x: gradient(lambda x: ops.square(attend(x)), x)) if with_gradient else attend
     compiled = compile_function(run, [])
-    before = memory("VmHWM")
+    before = resident("VmHWM")
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
         ops.convert_to_numpy(compiled([], x))
         seconds.append(time.perf_counter() - start)
-    return {"peak": memory("VmHWM"), "step": memory("VmHWM") - before, "seconds": seconds[-1]}
+    return {"peak": resident("VmHWM"), "step": resident("VmHWM") - before, "seconds": seconds[-1]}
 
 
 def in_a_process(*arguments: Any) -> dict[str, float]:

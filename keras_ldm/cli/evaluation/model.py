@@ -11,6 +11,7 @@ from keras import ops
 from keras_ldm.cli.evaluation.pictures import EMOJI, Pictures
 from keras_ldm.conditioning import ClassEmbedder
 from keras_ldm.tasks import AutoencoderTask, GenerativeTask, Task, TextToImage
+from keras_ldm.tasks.loading import ENDINGS
 from keras_ldm.types import Array
 
 
@@ -28,9 +29,9 @@ def load_task(arguments: argparse.Namespace) -> tuple[Task, str]:
     """
     if arguments.preset is None:
         path = Path(arguments.model)
-        if path.suffix not in (".keras", ".safetensors"):
+        if path.suffix not in ENDINGS:
             raise ValueError(
-                "Expected a model saved as .keras, a checkpoint, or a folder of pictures. "
+                "Expected a checkpoint, a model saved as .keras, or a folder of pictures. "
                 f"Received: {arguments.model!r}"
             )
         task = Task.from_preset(path)

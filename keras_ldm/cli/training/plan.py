@@ -11,13 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ldm.cli.evaluation.pictures import EMOJI
 from keras_ldm.data import load_emoji, load_image_folder
 from keras_ldm.presets import small_text_to_image
 from keras_ldm.tasks import AutoencoderTask, Task
 
 _MAKERS = ("make_task", "make_data", "make_validation_data", "make_callbacks")
 _OURS = ("self", "x", "y", "callbacks", "validation_data")
-EMOJI = "emoji"
 _NEEDS_FIRST_STAGE = "small_text_to_image"
 
 
