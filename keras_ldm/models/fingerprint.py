@@ -18,7 +18,7 @@ def fingerprint(network: keras.Model) -> str:
     A network of this package has its configuration in it, which says what else it computes by.
     """
     digest = hashlib.sha256()
-    if keras.saving.get_registered_name(type(network)).startswith("keras_ldm>"):
+    if any(base.__module__.startswith("keras_ldm.") for base in type(network).__mro__):
         config = {k: v for k, v in network.get_config().items() if k not in _NOT_COMPUTED_BY}
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     with outside_graph():
