@@ -6,6 +6,17 @@ from keras_ldm.backend.batch_parallelism import in_batch_parts as in_batch_parts
 from keras_ldm.backend.compilation import compile_function as compile_function
 from keras_ldm.backend.compilation import resolve_jit_compile as resolve_jit_compile
 from keras_ldm.backend.compilation import values_of as values_of
+from keras_ldm.backend.distribution import BatchShare as BatchShare
+from keras_ldm.backend.distribution import average_over_processes as average_over_processes
+from keras_ldm.backend.distribution import batch_share as batch_share
+from keras_ldm.backend.distribution import copy_from_first_process as copy_from_first_process
+from keras_ldm.backend.distribution import merge_over_processes as merge_over_processes
+from keras_ldm.backend.distribution import num_processes as num_processes
+from keras_ldm.backend.distribution import process_index as process_index
+from keras_ldm.backend.distribution import seed_of_replica as seed_of_replica
+from keras_ldm.backend.distribution import share_of_loss as share_of_loss
+from keras_ldm.backend.distribution import strategy_scope as strategy_scope
+from keras_ldm.backend.distribution import whole_batches as whole_batches
 from keras_ldm.backend.gradients import follow_gradient as follow_gradient
 from keras_ldm.backend.gradients import gradient as gradient
 from keras_ldm.backend.gradients import with_gradient as with_gradient

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
+from keras_ldm.backend.distribution import average_over_processes
 from keras_ldm.types import Tensor
 
 _MIN_PARAMETERS = 1_000_000  # below, compiling takes longer than it saves
@@ -54,14 +55,23 @@ def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
     An update is some fifteen small operations on each weight. Where the training step is not compiled as
     a whole, XLA makes them one: half the time.
 
+    On PyTorch the gradients are averaged over the processes of `torch.distributed`, if there are some.
+
     Args:
         optimizer: what to prepare; once more changes nothing.
     """
+    plain = partial(type(optimizer).apply, optimizer)
+    if keras.backend.backend() == "torch":
+
+        def apply_averages(grads: list[Tensor], trainable_variables: Any = None) -> None:
+            average_over_processes(grads)
+            plain(grads, trainable_variables)
+
+        optimizer.apply = apply_averages
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
-    plain = partial(type(optimizer).apply, optimizer)
     compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from keras import ops
 
+from keras_ldm.backend import process_index
 from keras_ldm.callbacks.background import Background
 from keras_ldm.callbacks.checkpoint_folder import CheckpointFolder
 from keras_ldm.callbacks.stop_signals import StopSignals
@@ -48,6 +49,9 @@ class Checkpoints(ContinuingCallback):
     epoch that begins in its middle they see batches from 0. A training that one of them has ended, at
     the end of an epoch, goes on if more epochs are asked for. One that was interrupted in the same
     process goes on from the newest checkpoint, too.
+
+    Of several processes that train together the first one saves; all go on from what they find, so that
+    the folder has to be one for all.
 
     Args:
         folder: of the files `checkpoint-{batches:08d}.safetensors`, and of `task.keras`, which
@@ -140,7 +144,8 @@ class Checkpoints(ContinuingCallback):
         newest = self._folder.newest()
         if newest is not None:
             self._continue_from(task, newest)
-        self._folder.prepare(task)
+        if process_index() == 0:
+            self._folder.prepare(task)
         self._start = int(ops.convert_to_numpy(task.batches))
         self._batches_since, self._time = 0, time.monotonic()
         self._signals.listen()
@@ -162,7 +167,8 @@ class Checkpoints(ContinuingCallback):
             )
         check_configuration(task, path)
         restore(task, path)
-        self._folder.put_aside_after(path)
+        if process_index() == 0:
+            self._folder.put_aside_after(path)
         self._before, self._again = progress, path if progress.batch else None
         self._first_batch = progress.batch
         self._read_before, self._epochs_read = progress.batches_read, progress.epochs_read
@@ -274,6 +280,9 @@ class Checkpoints(ContinuingCallback):
         self._leave_if_asked_to()
 
     def _write(self, snapshot: Snapshot, progress: Progress) -> None:
+        if process_index():
+            return
+
         def write() -> None:
             if not snapshot.is_finite:
                 raise _NotSavedError(

@@ -16,6 +16,7 @@ from keras_ldm.models.first_stage import FirstStage as FirstStage
 from keras_ldm.models.identity_first_stage import IdentityFirstStage as IdentityFirstStage
 from keras_ldm.models.inception_v3 import InceptionV3 as InceptionV3
 from keras_ldm.models.inception_weights import pretrained_inception as pretrained_inception
+from keras_ldm.models.layout_map import layout_map as layout_map
 from keras_ldm.models.lpips_network import LPIPSNetwork as LPIPSNetwork
 from keras_ldm.models.lpips_weights import pretrained_lpips as pretrained_lpips
 from keras_ldm.models.patch_discriminator import PatchDiscriminator as PatchDiscriminator

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import in_batch_parts, values_of
+from keras_ldm.backend import in_batch_parts, share_of_loss, values_of
 from keras_ldm.images import check_images, to_floats
 from keras_ldm.losses import LPIPS
 from keras_ldm.metrics import CodePerplexity, CodeUsage
@@ -305,13 +305,13 @@ class AutoencoderTask(Task):
             updates=(self.batches - 1) // self._accumulation_steps,
             training=training,
         )
-        regularization = ops.mean(y_pred["regularization"])
-        terms["kl_loss" if is_kl else "codebook_loss"] = regularization
+        terms["kl_loss" if is_kl else "codebook_loss"] = term = ops.mean(y_pred["regularization"])
         for name, value in terms.items():
             self.trackers[name].update_state(value)
         for tracker in self.code_trackers:
             tracker.update_state(y_pred["indices"])
-        return loss + (self.kl_weight if is_kl else self.codebook_weight) * regularization
+        weight = self.kl_weight if is_kl else self.codebook_weight
+        return share_of_loss(loss + weight * term)
 
     def compute_metrics(
         self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None

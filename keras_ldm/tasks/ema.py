@@ -39,10 +39,18 @@ class ExponentialMovingAverage(keras.layers.Layer):
         self.pending = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="pending"
         )
-        self.averages = [
-            self.add_weight(shape=source.shape, initializer="zeros", trainable=False, name=f"average{i}")
-            for i, source in enumerate(sources)
-        ]
+        with keras.name_scope(self.name):
+            self.averages = [
+                keras.Variable(
+                    "zeros",
+                    source.shape,
+                    "float32",
+                    trainable=False,
+                    name=f"average{i}",
+                    layout=getattr(source, "_layout", None),  # divided over devices as the source is
+                )
+                for i, source in enumerate(sources)
+            ]
         self.built = True
         self.restart()
 

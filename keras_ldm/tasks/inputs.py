@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ldm.backend import BatchShare
 from keras_ldm.data.batch_sources import ArraySource, as_batch, make_source
 from keras_ldm.types import Array, Batch
 
@@ -27,6 +28,8 @@ class TaskDataset(keras.utils.PyDataset):
         restart: whether each epoch starts from the first batch, even with `steps`.
         seed: gives arrays a new order in each pass; None keeps theirs.
         batches_done: returns the number of batches trained so far.
+        share: of each batch, that this process takes. Rows that do not divide are filled up with the
+            first ones of their batch.
 
     Raises:
         ValueError: if there are no batches.
@@ -42,6 +45,7 @@ class TaskDataset(keras.utils.PyDataset):
         restart: bool = True,
         seed: int | None = None,
         batches_done: Callable[[], int] = int,
+        share: BatchShare | None = None,
     ) -> None:
         super().__init__(workers=1)
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
@@ -50,6 +54,8 @@ class TaskDataset(keras.utils.PyDataset):
         self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
         self.batches_done = batches_done
+        self.share = share or BatchShare()
+        self._rows: dict[int, tuple[int, int]] = {}  # of each batch: its own, and those it has now
         self.first_batch = 0
         if self.source.num_batches == 0:
             raise ValueError("Expected at least one example. Received: an empty dataset")
@@ -87,17 +93,38 @@ class TaskDataset(keras.utils.PyDataset):
         self.first_batch = first_batch
 
     def __getitem__(self, index: int) -> dict[str, Array]:
-        """The preprocessed batch at a place in the epoch."""
-        return self.preprocess(as_batch(self.source.batch(self.first_batch + index)))
+        """The preprocessed batch at a place in the epoch, as much of it as this process takes."""
+        batch = as_batch(self.source.batch(self.first_batch + index))
+        return self.preprocess(self._share_of(batch, index))
+
+    def _share_of(self, batch: dict[str, Array], index: int) -> dict[str, Array]:
+        parts, devices = self.share.parts, self.share.devices
+        rows = len(next(iter(batch.values()), ()))
+        filled = -(-rows // (parts * devices)) * parts * devices
+        self._rows[index] = rows, filled
+        if filled == rows and parts == 1:
+            return batch
+        own = np.arange(filled // parts) + self.share.part * (filled // parts)
+        return {name: value[own % rows] for name, value in batch.items()}
+
+    def given(self, outputs: Any) -> Any:
+        """Of what was computed for all batches, one behind the other, that for the rows given."""
+        if all(rows == filled for rows, filled in self._rows.values()):
+            return outputs
+        mask = np.concatenate([np.arange(f) < n for _, (n, f) in sorted(self._rows.items())])
+        return keras.tree.map_structure(lambda output: output[mask], outputs)
 
     def examples(self, count: int) -> list[dict[str, Array]]:
-        """Up to `count` preprocessed batches: spread over arrays, else the first ones."""
+        """Up to `count` preprocessed batches, whole: spread over arrays, else the first ones."""
         if isinstance(self.source, ArraySource):
             total = self.source.batches_a_pass
             places = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
         else:
             places = np.arange(min(count, self.num_batches))
-        return [self[int(place)] for place in places]
+        return [
+            self.preprocess(as_batch(self.source.batch(self.first_batch + int(place))))
+            for place in places
+        ]
 
     def on_epoch_begin(self) -> None:
         """Starts an epoch."""

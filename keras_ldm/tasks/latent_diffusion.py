@@ -15,7 +15,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_ldm.backend import in_batch_parts
+from keras_ldm.backend import in_batch_parts, share_of_loss
 from keras_ldm.conditioning import Conditioner
 from keras_ldm.data import LatentCache
 from keras_ldm.diffusion import (
@@ -137,6 +137,11 @@ class LatentDiffusion(GenerativeTask):
             factor = self.autoencoder.downsampling_factor if "moments" in first else 1
             self.image_size = (height * factor, width * factor)
         if not self.latent_space.is_measured:
+            if dataset.share.others:
+                raise ValueError(
+                    "Expected `latent_scale`, or a scale from `measure_latents` in one process: others "
+                    "read other data. Received: a model without either"
+                )
             self.latent_space.measure(
                 b["moments"] if "moments" in b else self.encode_moments(b["image"])
                 for b in dataset.examples(_LATENT_BATCHES)
@@ -196,7 +201,7 @@ class LatentDiffusion(GenerativeTask):
         """Mean over components, weighted by noise level, mean over the batch."""
         difference = y_pred["target"] - y_pred["output"]
         error = ops.abs(difference) if self.loss_name == "l1" else ops.square(difference)
-        return ops.mean(y_pred["weight"] * ops.mean(error, axis=(1, 2, 3)))
+        return share_of_loss(ops.mean(y_pred["weight"] * ops.mean(error, axis=(1, 2, 3))))
 
     def _predict(
         self, training: bool, latents: Tensor, timesteps: Tensor, conditions: Conditions

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import compile_function, in_batch_parts, values_of
+from keras_ldm.backend import compile_function, in_batch_parts, share_of_loss, values_of
 from keras_ldm.conditioning.embedder import check_integers
 from keras_ldm.diffusion import FlowSchedule, Schedule, get_timestep_function, scaled_linear_schedule
 from keras_ldm.diffusion.denoiser import network_inputs
@@ -162,7 +162,7 @@ class NoisyLatentClassifier(Task):
         logits, labels = y_pred["logits"], y_pred["label"]
         correct = ops.cast(ops.argmax(logits, axis=-1), "int32") == ops.cast(labels, "int32")
         self.accuracy_tracker.update_state(ops.cast(correct, "float32"))
-        return -ops.mean(_chosen(logits, labels))
+        return share_of_loss(-ops.mean(_chosen(logits, labels)))
 
     def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
         """Measures loss and accuracy over all timesteps, with the same noise each time."""

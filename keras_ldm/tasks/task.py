@@ -10,11 +10,18 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import (
+    BatchShare,
+    batch_share,
+    copy_from_first_process,
     input_pipeline,
     inside_step,
     keep_freed_memory,
+    merge_over_processes,
     prepare_updates,
+    process_index,
     resolve_jit_compile,
+    strategy_scope,
+    whole_batches,
 )
 from keras_ldm.data.batch_sources import is_arrays
 from keras_ldm.files import atomic_path
@@ -24,6 +31,7 @@ from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.loading import ENDINGS, load
 from keras_ldm.tasks.registry import get_preset
+from keras_ldm.tasks.seeds import TaskSeedGenerator
 from keras_ldm.types import Array, Batch, Config
 
 
@@ -48,8 +56,8 @@ class Task(keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         keep_freed_memory()
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.evaluation_seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = TaskSeedGenerator(seed)
+        self.evaluation_seed_generator = TaskSeedGenerator(seed)
         self.batches = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
         )
@@ -110,14 +118,24 @@ class Task(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def _dataset(
-        self, data: Any, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        share: BatchShare | None = None,
+        **kwargs: Any,
     ) -> TaskDataset:
-        dataset = TaskDataset(data, self.preprocess, batch_size=batch_size, steps=steps, **kwargs)
+        share = share or batch_share(self)
+        dataset = TaskDataset(
+            data, self.preprocess, batch_size=batch_size, steps=steps, share=share, **kwargs
+        )
         dataset.examples(1)  # wrong data are refused here, before anything has started
         return dataset
 
     def _run(self, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs a loop of Keras, which on JAX empties the variables; an error leaves them so."""
+        if process_index():  # one progress bar for all
+            kwargs.setdefault("verbose", 0)
         if keras.backend.backend() != "jax":
             return loop(*args, **kwargs)
         optimizer = getattr(self, "optimizer", None)
@@ -186,6 +204,7 @@ class Task(keras.Model):
         """
         if not self.compiled:
             self.compile()
+        copy_from_first_process(self.variables)
         dataset = self._dataset(
             x,
             batch_size,
@@ -203,7 +222,8 @@ class Task(keras.Model):
             self._prepare(validation)
             validation_data = input_pipeline(validation)
         if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            with strategy_scope(self):
+                self.optimizer.build(self.trainable_variables)
         callbacks = in_order(callbacks)
         self.training_data, self._first_epoch = dataset, kwargs.get("initial_epoch", 0)
         try:
@@ -288,8 +308,8 @@ class Task(keras.Model):
         self, x: Any, *, batch_size: int | None = None, steps: int | None = None, **kwargs: Any
     ) -> Any:
         """Runs the model on data of the same form as `fit` takes."""
-        dataset = input_pipeline(self._dataset(x, batch_size, steps))
-        return self._run(super().predict, dataset, **kwargs)
+        dataset = self._dataset(x, batch_size, steps, share=whole_batches(self))
+        return dataset.given(self._run(super().predict, input_pipeline(dataset), **kwargs))
 
     def compute_metrics(
         self, x: Any, y: Any = None, y_pred: Any = None, sample_weight: Any = None
@@ -297,6 +317,11 @@ class Task(keras.Model):
         """Takes `y` and `y_pred` into the compiled metrics, and gives all running measures."""
         with inside_step():
             return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """All running measures; when the epoch is over, those of all processes."""
+        merge_over_processes(self.metrics_variables)
+        return super().get_metrics_result()
 
     @property
     def _accumulation_steps(self) -> int:

@@ -1,0 +1,194 @@
+"""Trainings on several devices or in several processes, each in a process of its own.
+
+    python -m tests.distributed_training devices OUT
+    python -m tests.distributed_training process OUT RANK PROCESSES PORT [own]
+
+The first trains on one device and on several, the second as one of several processes, with "own" from
+data of its own. Both write losses and weights of each kind of training to OUT. JAX needs the flag
+--xla_force_host_platform_device_count for several devices.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ldm.models import AutoencoderKL, PatchDiscriminator, layout_map
+from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, Task, TextToImage
+from tests.tasks.tiny import (
+    TinyAutoencoder,
+    TinyUNet,
+    images,
+    numpy,
+    pairs,
+    pixel_autoencoder,
+    real_unet,
+    text_encoder,
+    text_to_image,
+)
+
+EXAMPLES, BATCH, EPOCHS = 16, 8, 5  # ten steps
+
+
+class Supplied(LatentDiffusion):
+    """Takes timesteps and noise from the data: replicas and processes draw their own."""
+
+    def preprocess(self, batch: Any) -> Any:
+        return {**super().preprocess(batch), "timesteps": batch["timesteps"], "noise": batch["noise"]}
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            self._begin_batch()
+        latents = self.latent_space.draw(inputs, self.seed_generator)
+        return self.predict_noised(latents, inputs["timesteps"], inputs["noise"], {}, training=training)
+
+
+def supplied() -> tuple[Task, Any]:
+    task = Supplied(pixel_autoencoder(), TinyUNet((16,)), latent_scale=1.0, ema_decay=0.9)
+    rng = np.random.default_rng(3)
+    return task, {
+        "image": images(EXAMPLES),
+        "timesteps": rng.integers(0, 1000, EXAMPLES).astype("int32"),
+        "noise": rng.standard_normal((EXAMPLES, 8, 8, 3)).astype("float32"),
+    }
+
+
+def diffusion() -> tuple[Task, Any]:
+    return text_to_image(dropout=0.1, ema_decay=0.9), pairs(EXAMPLES)
+
+
+def real_diffusion() -> tuple[Task, Any]:
+    unet = real_unet(context_dim=8)
+    task = TextToImage(TinyAutoencoder(), unet, text_encoder(), tokenizer=None, ema_decay=0.9)
+    return task, pairs(EXAMPLES)
+
+
+def first_stage() -> tuple[Task, Any]:
+    model = AutoencoderKL((8, 8), 4, num_res_blocks=0, groups=4)  # with attention in its middle
+    return AutoencoderTask(
+        model, discriminator=PatchDiscriminator(8, 1), discriminator_start=3, ema_decay=0.9
+    ), images(EXAMPLES)
+
+
+Make = Callable[[], tuple[Task, Any]]
+
+
+def train(
+    name: str,
+    make: Make,
+    results: dict[str, Any],
+    scope: AbstractContextManager[Any] | None = None,
+    own: Callable[[Any], Any] | None = None,
+) -> Task:
+    """Trains, and adds losses and weights to the results."""
+    with scope or nullcontext():
+        keras.utils.set_random_seed(0)
+        task, data = make()
+        task.compile(keras.optimizers.AdamW(1e-2, epsilon=1e-3, global_clipnorm=1.0))
+    if own is not None:
+        data = own(data)
+    history = task.fit(
+        data,
+        batch_size=BATCH if own is None else None,
+        epochs=EPOCHS,
+        verbose=0,
+        validation_data=data,
+        shuffle=False,
+    ).history
+    for measure, values in history.items():
+        results[f"{name}/{measure}"] = np.array(values)
+    task.finish_average()
+    for i, variable in enumerate(task.variables):
+        results[f"{name}/{i}"] = numpy(variable)
+    return task
+
+
+def on_devices(results: dict[str, Any]) -> None:
+    """One device, then several."""
+    if keras.backend.backend() == "tensorflow":
+        task, data = with_tensorflow(results)
+    else:
+        task, data = with_jax(results)
+    uneven = {key: value[:13] for key, value in data.items()}
+    results["uneven loss"] = task.fit(uneven, batch_size=BATCH, verbose=0).history["loss"]
+    outputs = task.predict(uneven, batch_size=BATCH, verbose=0)
+    results["uneven rows"] = [len(value) for value in outputs.values()]
+    results["uneven targets"] = outputs["target"]
+    results["targets"] = task.predict(data, batch_size=BATCH, verbose=0)["target"][:13]
+
+
+def with_tensorflow(results: dict[str, Any]) -> tuple[Task, Any]:
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    train("one/supplied", supplied, results)
+    task = train("several/supplied", supplied, results, strategy.scope())
+    with strategy.scope():
+        drawn = LatentDiffusion(pixel_autoencoder(), TinyUNet(), latent_scale=1.0)
+    keys = tf.function(lambda: strategy.run(drawn.seed_generator.next))()
+    results["keys"] = np.stack([numpy(key) for key in strategy.experimental_local_results(keys)])
+    return task, supplied()[1]
+
+
+def with_jax(results: dict[str, Any]) -> tuple[Task, Any]:
+    mesh = keras.distribution.DeviceMesh((2, 4), ("batch", "model"))
+    data = keras.distribution.DataParallel()
+    model = keras.distribution.ModelParallel(layout_map=layout_map(mesh), batch_dim_name="batch")
+
+    def compare(name: str, make: Make, distribution: Any) -> list[Task]:
+        tasks = [train(f"one/{name}", make, results)]
+        with distribution.scope():
+            return [*tasks, train(f"several/{name}", make, results)]
+
+    compare("first stage", first_stage, model)
+    one, several = compare("real diffusion", real_diffusion, model)
+    for name, task in (("one", one), ("several", several)):
+        values = [v.value for v in (*task.unet.variables, *task.ema.averages)]
+        results[f"{name} bytes"] = sum(v.addressable_shards[0].data.nbytes for v in values)
+    results["one drawn"] = one.generate(captions := pairs(3)["caption"], seed=1, num_steps=2)
+    with model.scope():
+        results["several drawn"] = several.generate(captions, seed=1, num_steps=2)
+    _, task = compare("diffusion", diffusion, data)
+    keras.distribution.set_distribution(data)
+    return task, pairs(EXAMPLES)
+
+
+def as_process(results: dict[str, Any], rank: int, processes: int, port: int, own: bool) -> None:
+    """One of several."""
+    address = f"localhost:{port}"
+    if keras.backend.backend() == "jax":
+        keras.distribution.initialize(address, processes, rank)
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=not own))
+        kinds: dict[str, Make] = {"first stage": first_stage}
+        if not own:  # who sees a part of the data cannot measure the scale of the latents
+            kinds["diffusion"] = diffusion
+    else:
+        import torch
+
+        torch.distributed.init_process_group("gloo", f"tcp://{address}", rank=rank, world_size=processes)
+        kinds = {"supplied": supplied}
+
+    def part(data: Any) -> Any:
+        rows = np.arange(EXAMPLES).reshape(-1, processes, BATCH // processes)[:, rank]
+        if isinstance(data, dict):
+            return [{key: value[these] for key, value in data.items()} for these in rows]
+        return [data[these] for these in rows]
+
+    for name, make in kinds.items():
+        train(name, make, results, own=part if own else None)
+
+
+if __name__ == "__main__":
+    found: dict[str, Any] = {}
+    if sys.argv[1] == "devices":
+        on_devices(found)
+    else:
+        as_process(found, *map(int, sys.argv[3:6]), own="own" in sys.argv)
+    np.savez(Path(sys.argv[2]), **found)
