@@ -34,9 +34,10 @@ class SampleEvaluation(PictureCallback):
 
     The numbers go into `logs`, so that `History` and the callbacks behind this one see them, into
     TensorBoard beside the pictures, and into `metrics.csv` in the folder, which a training that is
-    continued continues. In epochs that are not measured, or whose model gives NaN, the logs have NaN:
-    so the lists of `History` keep one length, and `CSVLogger` its columns. A callback that watches one
-    of the numbers takes NaN for no improvement: give it a `patience` of several times `every`.
+    continued continues, with the network and the numbers of images beside them. In epochs that are not
+    measured, or whose model gives NaN, the logs have NaN: so the lists of `History` keep one length, and
+    `CSVLogger` its columns. A callback that watches one of the numbers takes NaN for no improvement:
+    give it a `patience` of several times `every`.
 
     Training goes on as it would without: nothing draws from its random state.
 
@@ -67,7 +68,7 @@ class SampleEvaluation(PictureCallback):
     Raises:
         ValueError: for arguments out of range, or a reference that the measures cannot do with; when
             training begins, for conditions or options that the task refuses, or a `metrics.csv` with
-            other columns.
+            other columns, or rows that were measured with something else.
         ImportError: if TensorBoard is needed and not installed.
 
     Example:
@@ -136,8 +137,19 @@ class SampleEvaluation(PictureCallback):
             )
         self.evaluation: Evaluation | None = None
         self._file: MetricsFile | None = None
-        if self.metrics and self.folder is not None:
-            self._file = MetricsFile(self.folder / "metrics.csv", self.names)
+        if self.extractor is not None and self.folder is not None:
+            measured_with = self._measured_with(self.extractor.descriptions)
+            self._file = MetricsFile(self.folder / "metrics.csv", self.names, measured_with)
+
+    def _measured_with(self, descriptions: Mapping[str, str]) -> dict[str, str]:
+        """What the numbers depend on besides the model."""
+        references = self.reference if isinstance(self.reference, Sequence) else [self.reference]
+        counts = {str(reference.count) for reference in references if reference is not None}
+        return {
+            "features": "; ".join(descriptions.values()),
+            "images": str(self.num_images),
+            "reference_images": ", ".join(sorted(counts)),
+        }
 
     # === When ===
 

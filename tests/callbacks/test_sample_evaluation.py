@@ -86,8 +86,10 @@ def test_the_numbers_are_those_of_what_the_model_draws(network, real, tmp_path) 
     shown = cells(tmp_path / "new" / "samples_0001.png", 3)
     assert shown.shape[0] == 9 and np.array_equal(shown[:8], drawn) and (shown[8] == 255).all()
     header, row = table(tmp_path / "new" / "metrics.csv")
-    assert header == ["epoch", "kid", "kid_std", "precision", "recall"]
-    assert row[0] == "1" and [float(x) for x in row[1:]] == [history[name][0] for name in header[1:]]
+    measured = ["kid", "kid_std", "precision", "recall"]
+    assert header == ["epoch", *measured, "features", "images", "reference_images"]
+    assert row[0] == "1" and [float(x) for x in row[1:5]] == [history[name][0] for name in measured]
+    assert row[5:] == ["; ".join(features.descriptions.values()), "8", str(real.count)]
 
 
 def test_noise_is_the_same_in_each_epoch(tmp_path) -> None:
@@ -168,7 +170,7 @@ def test_a_model_that_gives_nan_is_not_measured(network, real, tmp_path) -> None
         history = fit(task, [callback], epochs=1)
     assert np.isnan(history.history["kid"]).all() and callback.evaluation is None
     assert not list(tmp_path.glob("*.png"))
-    assert table(tmp_path / "metrics.csv")[1:] == [["1", "nan", "nan"]]
+    assert [row[:3] for row in table(tmp_path / "metrics.csv")[1:]] == [["1", "nan", "nan"]]
 
 
 def test_the_last_epoch_of_a_training_that_is_stopped(network, real, tmp_path) -> None:
@@ -225,8 +227,13 @@ def test_a_training_that_is_continued_continues_the_file(network, real, tmp_path
     fit(task, [watcher()], epochs=3, initial_epoch=2)  # set back by an epoch
     assert [row[0] for row in table(path)] == ["epoch", "1", "2", "3"]
     other = SampleEvaluation(None, tmp_path, reference=real, network=network, metrics=["pr"], **DRAWING)
-    with pytest.raises(ValueError, match=r"\['epoch', 'precision', 'recall'\].*'kid'"):
+    with pytest.raises(ValueError, match=r"\['epoch', 'precision', 'recall', .*'kid'"):
         fit(task, [other])
+    more = SampleEvaluation(
+        None, tmp_path, reference=real, network=network, metrics=["kid"], **{**DRAWING, "num_images": 9}
+    )
+    with pytest.raises(ValueError, match="Expected rows measured with .*'images': '9'.*'images': '8'"):
+        fit(task, [more])
 
 
 def test_files_of_measures_that_are_damaged(tmp_path) -> None:
