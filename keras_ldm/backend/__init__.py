@@ -25,6 +25,7 @@ from keras_ldm.backend.kernels import gated_gelu as gated_gelu
 from keras_ldm.backend.kernels import in_one_pass as in_one_pass
 from keras_ldm.backend.kernels import with_own_gradient as with_own_gradient
 from keras_ldm.backend.layers import freeze as freeze
+from keras_ldm.backend.memory import most_memory as most_memory
 from keras_ldm.backend.precision import exact_matmul as exact_matmul
 from keras_ldm.backend.precision import has_float64 as has_float64
 from keras_ldm.backend.rematerialization import rematerialized as rematerialized

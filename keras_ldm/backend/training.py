@@ -46,7 +46,10 @@ def compile_part(
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
+def prepare_updates(
+    optimizer: keras.optimizers.Optimizer,
+    watcher: Callable[[Sequence[Tensor | None]], None] | None = None,
+) -> None:
     """Makes an optimizer's updates the same on TensorFlow as elsewhere, and faster on its CPU.
 
     The gradients of embeddings are sparse on TensorFlow, where Keras then lets the moments of the rows
@@ -59,8 +62,15 @@ def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
 
     Args:
         optimizer: what to prepare; once more changes nothing.
+        watcher: is called with the gradients of each step, before they are clipped. It may assign
+            variables of the optimizer.
     """
-    plain = partial(type(optimizer).apply, optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    plain: Callable[..., None] = partial(type(optimizer).apply, optimizer)
+    watched = _watched(partial(type(inner).apply, inner), watcher)
+    if inner is optimizer:
+        plain = watched
+    inner.apply = watched
     if keras.backend.backend() == "torch":
 
         def apply_averages(grads: list[Tensor], trainable_variables: Any = None) -> None:
@@ -86,6 +96,19 @@ def prepare_updates(optimizer: keras.optimizers.Optimizer) -> None:
         compiled[key](grads)
 
     optimizer.apply = apply
+
+
+def _watched(
+    apply: Callable[..., None], watcher: Callable[[Sequence[Tensor | None]], None] | None
+) -> Callable[..., None]:
+    if watcher is None:
+        return apply
+
+    def watch(grads: Sequence[Tensor | None], trainable_variables: Any = None) -> None:
+        watcher(grads)
+        apply(grads, trainable_variables)
+
+    return watch
 
 
 def keep_freed_memory() -> None:

@@ -5,3 +5,5 @@ from keras_ldm.callbacks.codebook_histogram import CodebookHistogram as Codebook
 from keras_ldm.callbacks.picture import PictureCallback as PictureCallback
 from keras_ldm.callbacks.reconstruction_grid import ReconstructionGrid as ReconstructionGrid
 from keras_ldm.callbacks.sample_evaluation import SampleEvaluation as SampleEvaluation
+from keras_ldm.callbacks.terminate_on_nan import TerminateOnNaN as TerminateOnNaN
+from keras_ldm.callbacks.throughput import Throughput as Throughput

@@ -6,6 +6,7 @@ from keras_ldm.tasks.ema import ExponentialMovingAverage as ExponentialMovingAve
 from keras_ldm.tasks.generative_task import GenerativeTask as GenerativeTask
 from keras_ldm.tasks.latent_diffusion import LatentDiffusion as LatentDiffusion
 from keras_ldm.tasks.latent_space import LatentSpace as LatentSpace
+from keras_ldm.tasks.learning_rates import LinearWarmUp as LinearWarmUp
 from keras_ldm.tasks.loading import load as load
 from keras_ldm.tasks.noisy_latent_classifier import (
     NoisyLatentClassifier as NoisyLatentClassifier,

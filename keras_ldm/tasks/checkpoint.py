@@ -277,6 +277,23 @@ def restore(task: "Task", path: Path) -> list[Array]:
         return [tensors[name] for place, name in sorted(there.items()) if place[0] == 2]
 
 
+def restore_weights(task: "Task", path: Path) -> None:
+    """Brings a task's weights and its optimizer to the state in its own checkpoint.
+
+    Its batches and its random states stay: it goes on with other data, and other noise.
+
+    Raises:
+        DamagedCheckpointError: if the file is no checkpoint.
+    """
+    variables = _variables(task)
+    staying = {id(task.batches), *(id(state) for state in task.seed_states())}
+    with _open(path) as tensors:
+        there = {_place(name): name for name in tensors}
+        for name, variable in variables.items():
+            if not name.startswith("metrics") and id(variable) not in staying:
+                variable.assign(tensors[there[_place(name)]])
+
+
 def shell_of(path: str | os.PathLike[str]) -> Path:
     """Where the task of a checkpoint is, without its state."""
     return Path(path).with_name("task.keras")

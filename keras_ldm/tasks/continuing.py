@@ -45,13 +45,20 @@ def continuing(callbacks: Any) -> list[ContinuingCallback]:
     return [x for x in these if isinstance(x, ContinuingCallback)]
 
 
-def in_order(callbacks: Any) -> Any:
+def in_order(callbacks: Any, first: keras.callbacks.Callback | None = None) -> Any:
     """Callbacks as `fit` runs them.
+
+    Args:
+        callbacks: as a user gives them.
+        first: runs before them all, in any case.
 
     Raises:
         ValueError: for two that may continue a training, or one in a `CallbackList`, which has an order.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
+        if first is not None and first not in callbacks.callbacks:
+            callbacks.callbacks.insert(0, first)
+            first.set_model(callbacks.model)
         if found := continuing(callbacks.callbacks):
             raise ValueError(
                 f"Expected {type(found[0]).__name__} in a list of callbacks. Received: a CallbackList"
@@ -64,6 +71,7 @@ def in_order(callbacks: Any) -> Any:
         raise ValueError(
             f"Expected one {type(found[0]).__name__} in the callbacks. Received: {len(found)}"
         )
-    if not found:
-        return callbacks
-    return [ShortenedEpoch(), *(x for x in callbacks if x is not found[0]), found[0]]
+    others = [x for x in callbacks or () if x not in found]
+    if first is not None:
+        others.insert(0, first)
+    return [ShortenedEpoch(), *others, *found] if found else others

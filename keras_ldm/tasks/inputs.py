@@ -56,6 +56,8 @@ class TaskDataset(keras.utils.PyDataset):
         self.batches_done = batches_done
         self.share = share or BatchShare()
         self._rows: dict[int, tuple[int, int]] = {}  # of each batch: its own, and those it has now
+        self.keeps_batches = False
+        self.kept_batches: dict[int, dict[str, Array]] = {}
         self.first_batch = 0
         if self.source.num_batches == 0:
             raise ValueError("Expected at least one example. Received: an empty dataset")
@@ -95,7 +97,19 @@ class TaskDataset(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> dict[str, Array]:
         """The preprocessed batch at a place in the epoch, as much of it as this process takes."""
         batch = as_batch(self.source.batch(self.first_batch + index))
-        return self.preprocess(self._share_of(batch, index))
+        arrays = self.preprocess(self._share_of(batch, index))
+        if self.keeps_batches:
+            self.kept_batches[index] = arrays
+        return arrays
+
+    def forget_batches_before(self, index: int) -> None:
+        """Drops what was kept of earlier batches of the epoch."""
+        for earlier in [place for place in list(self.kept_batches) if place < index]:
+            del self.kept_batches[earlier]
+
+    def rows(self, index: int) -> int:
+        """How many examples a batch of this epoch has that was read."""
+        return self._rows[index][0]
 
     def _share_of(self, batch: dict[str, Array], index: int) -> dict[str, Array]:
         parts, devices = self.share.parts, self.share.devices
@@ -128,6 +142,7 @@ class TaskDataset(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Starts an epoch."""
+        self.kept_batches.clear()
         self.source.start_epoch(self.batches_done() - self.first_batch)
 
     def on_epoch_end(self) -> None:

@@ -34,6 +34,7 @@ from keras_ldm.tasks.generative_task import GenerativeTask
 from keras_ldm.tasks.inference import InferenceNetworks
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.latent_space import LatentSpace
+from keras_ldm.tasks.loss_by_timestep import LossByTimestep
 from keras_ldm.types import Array, Batch, Conditions, Config, Tensor
 
 _LATENT_BATCHES = 16
@@ -109,6 +110,7 @@ class LatentDiffusion(GenerativeTask):
         self.ema_decay = ema_decay
         self.image_size = image_sides(image_size)
 
+        self.loss_by_timestep: LossByTimestep | None = None
         self.ema_conditioner = ema_conditioner
         averaged = (self if ema_conditioner else unet).trainable_variables
         if ema_decay is not None:
@@ -149,6 +151,18 @@ class LatentDiffusion(GenerativeTask):
 
     # === Training ===
 
+    def compile(self, optimizer: Any = None, *, diagnostics: bool = False, **kwargs: Any) -> None:
+        """Prepares training; without arguments, with defaults that work.
+
+        Args:
+            optimizer: see `Task.compile`.
+            diagnostics: whether the logs say more: the norm of the gradients, and the loss in each
+                quarter of the timesteps, from `loss_quarter1`, the least noise, to `loss_quarter4`.
+            **kwargs: see `Task.compile`.
+        """
+        self.loss_by_timestep = LossByTimestep(self.schedule.num_timesteps) if diagnostics else None
+        super().compile(optimizer, diagnostics=diagnostics, **kwargs)
+
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
         """Draws timesteps and noise, and predicts; with the averaged weights outside training."""
         if training:
@@ -179,7 +193,7 @@ class LatentDiffusion(GenerativeTask):
             training: whether to use the weights in training, with dropout, and not the average.
 
         Returns:
-            `output` and `target`, both shaped like the latents, and `weight`, `(batch,)`.
+            `output` and `target`, both shaped like the latents; `weight` and `timesteps`, `(batch,)`.
         """
         signal, spread = self.schedule.rates_at(timesteps, rank=4)
         noisy = signal * latents + spread * noise
@@ -188,7 +202,7 @@ class LatentDiffusion(GenerativeTask):
         target = get_parameterization(self.parameterization).target(latents, noise, signal, spread)
         weights = self.weighting(self.schedule, self.parameterization).astype("float32")
         weight = ops.take(ops.convert_to_tensor(weights), timesteps)
-        return {"output": output, "target": target, "weight": weight}
+        return {"output": output, "target": target, "weight": weight, "timesteps": timesteps}
 
     def compute_loss(
         self,
@@ -201,7 +215,10 @@ class LatentDiffusion(GenerativeTask):
         """Mean over components, weighted by noise level, mean over the batch."""
         difference = y_pred["target"] - y_pred["output"]
         error = ops.abs(difference) if self.loss_name == "l1" else ops.square(difference)
-        return share_of_loss(ops.mean(y_pred["weight"] * ops.mean(error, axis=(1, 2, 3))))
+        losses = y_pred["weight"] * ops.mean(error, axis=(1, 2, 3))
+        if self.loss_by_timestep is not None:
+            self.loss_by_timestep.update(losses, y_pred["timesteps"])
+        return share_of_loss(ops.mean(losses))
 
     def _predict(
         self, training: bool, latents: Tensor, timesteps: Tensor, conditions: Conditions

@@ -1,8 +1,6 @@
-"""What all tasks share: their inputs, defaults, files and seeds."""
+"""What all tasks share: their inputs, defaults and loops."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,18 +22,17 @@ from keras_ldm.backend import (
     whole_batches,
 )
 from keras_ldm.data.batch_sources import is_arrays
-from keras_ldm.files import atomic_path
-from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, refuse_metrics, save_networks
+from keras_ldm.tasks.compiled_metrics import refuse_metrics
 from keras_ldm.tasks.continuing import continuing, in_order
 from keras_ldm.tasks.ema import ExponentialMovingAverage
+from keras_ldm.tasks.gradient_norm import GradientNorm
 from keras_ldm.tasks.inputs import TaskDataset
-from keras_ldm.tasks.loading import ENDINGS, load
-from keras_ldm.tasks.registry import get_preset
 from keras_ldm.tasks.seeds import TaskSeedGenerator
-from keras_ldm.types import Array, Batch, Config
+from keras_ldm.tasks.stored_task import StoredTask
+from keras_ldm.types import Array, Batch
 
 
-class Task(keras.Model):
+class Task(StoredTask):
     """A model with its objective and its preprocessing: what `fit`, `evaluate` and `predict` run.
 
     A subclass gives `preprocess` (raw batch -> arrays, on the host), `call` (arrays -> what the loss
@@ -62,6 +59,7 @@ class Task(keras.Model):
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="batches"
         )
         self.ema: ExponentialMovingAverage | None = None
+        self.gradient_norm: GradientNorm | None = None
         self.training_data: TaskDataset | None = None
         self._initial_epoch: int | None = None  # Keras's: where `fit` begins
         self._read: tuple[Any, int] = (None, 0)  # the last generator, and the batches at its end
@@ -80,12 +78,21 @@ class Task(keras.Model):
 
     # === Training ===
 
-    def compile(self, optimizer: Any = None, *, jit_compile: bool | str = "auto", **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        jit_compile: bool | str = "auto",
+        diagnostics: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Prepares training; without arguments, with defaults that work.
 
         Args:
             optimizer: by default AdamW at a learning rate of 1e-4, with global-norm clipping.
             jit_compile: whether to use XLA; "auto" does where it is faster.
+            diagnostics: whether the logs say more of each epoch: `gradient_norm`, the mean norm of all
+                gradients before they are clipped, and what the task adds.
             **kwargs: see `keras.Model.compile`; a `loss` is not among them, the task has its own, and
                 `metrics` are for tasks that have images and reconstructions at each step.
 
@@ -107,15 +114,11 @@ class Task(keras.Model):
             jit_compile=resolve_jit_compile(jit_compile),
             **kwargs,
         )
-        prepare_updates(self.optimizer)
+        self.gradient_norm = GradientNorm(self.optimizer) if diagnostics else None
+        prepare_updates(self.optimizer, self.gradient_norm)
         if self._compile_metrics is not None:  # now: files, and trainings that fail, need it
             images = keras.KerasTensor((None, None, None, 3))
             self._compile_metrics.build(images, images)
-
-    def compile_from_config(self, config: Config) -> None:
-        """Compiles as a saved task was compiled, and makes the optimizer's state."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def _dataset(
         self,
@@ -149,6 +152,14 @@ class Task(keras.Model):
                 if variable._value is None:
                     variable.assign(value)
             raise
+
+    def build_optimizer(self) -> None:
+        """Makes the optimizer's state, if it has none yet."""
+        with strategy_scope(self):
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+            if self.gradient_norm is not None:
+                self.gradient_norm.build()
 
     def _prepare(self, dataset: TaskDataset) -> None:
         """Called with each of the data before training; a task may measure or check something."""
@@ -221,10 +232,8 @@ class Task(keras.Model):
             validation = self._dataset(validation_data, size, validation_steps)
             self._prepare(validation)
             validation_data = input_pipeline(validation)
-        if not self.optimizer.built:
-            with strategy_scope(self):
-                self.optimizer.build(self.trainable_variables)
-        callbacks = in_order(callbacks)
+        self.build_optimizer()
+        callbacks = in_order(callbacks, self.gradient_norm)
         self.training_data, self._first_epoch = dataset, kwargs.get("initial_epoch", 0)
         try:
             return self._run(
@@ -328,65 +337,3 @@ class Task(keras.Model):
         optimizer = getattr(self, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return getattr(optimizer, "gradient_accumulation_steps", None) or 1
-
-    # === Files ===
-
-    def _seed_states(self) -> list[keras.Variable]:
-        return [v for v in self.variables if v.name == "seed_generator_state"]
-
-    def save_own_variables(self, store: Any) -> None:
-        """Saves the task's own state, with the states of all seeds in it, which Keras leaves out."""
-        super().save_own_variables(store)
-        save_networks(self, store)
-        for i, state in enumerate(self._seed_states()):
-            store[f"seed{i}"] = state
-
-    def load_own_variables(self, store: Any) -> None:
-        """Loads what `save_own_variables` saved."""
-        super().load_own_variables(
-            {key: store[key] for key in list(store.keys()) if not key.startswith(("seed", PREFIX))}
-        )
-        for i, state in enumerate(self._seed_states()):
-            state.assign(store[f"seed{i}"])
-        load_networks(self, store)
-
-    def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
-        """Saves everything to a `.keras` file: weights, optimizer, EMA, seeds, configuration.
-
-        It is written beside and renamed, so that a file of that name is never half-written.
-
-        Args:
-            filepath: path ending in `.keras`.
-            overwrite: whether to replace a file of that name.
-            **kwargs: see `keras.Model.save`.
-
-        Raises:
-            ValueError: if the path does not end in `.keras`.
-            FileExistsError: if there is such a file and `overwrite` is False.
-            IsADirectoryError: if there is a folder of that name.
-        """
-        path = Path(filepath)
-        if path.suffix != ".keras":
-            raise ValueError(f"Expected a path that ends in '.keras'. Received: {str(path)!r}")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
-        with atomic_path(path) as temporary:
-            super().save(temporary, overwrite=True, **kwargs)
-
-    @classmethod
-    def from_preset(cls, handle: str | os.PathLike[str]) -> Any:
-        """A task from the name of a preset or the path of a saved `.keras` file or a checkpoint.
-
-        Args:
-            handle: name or path.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if there is no such preset (the message lists those there are), or the file
-                is damaged or holds something else.
-        """
-        name = os.fspath(handle)
-        task = load(name) if name.endswith(ENDINGS) else get_preset(name)()
-        if not isinstance(task, cls):
-            raise ValueError(f"Expected a {cls.__name__}. Received: {name!r}, {type(task).__name__}")
-        return task
