@@ -11,9 +11,11 @@ from typing import Any
 
 import keras
 
+from keras_ldm.backend.rematerialization import is_rematerialized
 from keras_ldm.types import Tensor
 
 MOST_SCORES = 2**25  # of an example and all of its heads, computed at once: 128 MiB in float32
+MOST_SCORES_ANEW = 2**22  # where memory is worth more than time
 
 
 def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -33,7 +35,8 @@ def dot_product_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     queries, keys, heads = query.shape[1], key.shape[1], query.shape[2]
     chunks = 1
     if None not in (queries, keys, heads):
-        chunks = min(queries, -(-queries * keys * heads // MOST_SCORES))
+        most = MOST_SCORES_ANEW if is_rematerialized() else MOST_SCORES
+        chunks = min(queries, -(-queries * keys * heads // most))
     name = keras.backend.backend()
     if name == "tensorflow":
         return _on_tensorflow(query, key, value, chunks)

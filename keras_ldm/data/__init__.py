@@ -5,6 +5,7 @@ height, width, 3), "caption": string (batch,)}` and needs TensorFlow; everything
 """
 
 from keras_ldm.data.arrays import array_dataset as array_dataset
+from keras_ldm.data.buckets import aspect_ratio_buckets as aspect_ratio_buckets
 from keras_ldm.data.caching import cache_latents as cache_latents
 from keras_ldm.data.caption_files import read_caption_file as read_caption_file
 from keras_ldm.data.captions import augment_caption as augment_caption
@@ -16,6 +17,8 @@ from keras_ldm.data.image_augmentation import shift_images as shift_images
 from keras_ldm.data.image_files import find_images as find_images
 from keras_ldm.data.image_folder import image_folder as image_folder
 from keras_ldm.data.image_folder import load_image_folder as load_image_folder
+from keras_ldm.data.image_shards import DamagedRecordsError as DamagedRecordsError
+from keras_ldm.data.image_shards import ImageShards as ImageShards
 from keras_ldm.data.images import Crop as Crop
 from keras_ldm.data.images import load_image as load_image
 from keras_ldm.data.latent_cache import LatentCache as LatentCache

@@ -8,13 +8,12 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_ldm.data.latent_cache import LatentCache
 from keras_ldm.types import Array, Batch
 
 _NEED_STEPS = "Expected `steps_per_epoch` (`steps` outside `fit`)."
@@ -155,20 +154,30 @@ class ArraySource(NumberedSource):
         return self._order[1]
 
 
-class CacheSource(NumberedSource):
-    """Batches of a `LatentCache`, which has any batch of any pass at hand.
+@runtime_checkable
+class HasPasses(Protocol):
+    """Data that have any batch of any pass at hand: `LatentCache`, `ImageShards`."""
+
+    def __len__(self) -> int: ...
+
+    def batch_of_pass(self, number: int, index: int) -> Batch:
+        """A batch of a pass."""
+
+
+class PassSource(NumberedSource):
+    """Batches of data that have any of them at hand.
 
     Args:
-        cache: the cache.
+        data: the data.
         steps: see `NumberedSource`.
     """
 
-    def __init__(self, cache: LatentCache, steps: int | None = None) -> None:
-        self.cache = cache
-        super().__init__(len(cache), steps)
+    def __init__(self, data: HasPasses, steps: int | None = None) -> None:
+        self.data = data
+        super().__init__(len(data), steps)
 
     def _batch_of_pass(self, first: int, place: int) -> Batch:
-        return self.cache.batch_of_pass(first, place)
+        return self.data.batch_of_pass(first, place)
 
 
 class IndexedSource:
@@ -333,8 +342,8 @@ def make_source(
             "Expected no `batch_size` for data that comes in batches. "
             f"Received: batch_size={batch_size} with a {type(data).__name__}"
         )
-    if isinstance(data, LatentCache):
-        return CacheSource(data, steps)
+    if isinstance(data, HasPasses):
+        return PassSource(data, steps)
     if isinstance(data, keras.utils.PyDataset):
         return IndexedSource(data, steps, restart)
     if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):

@@ -9,7 +9,7 @@ than the picture itself however long and thin that is. Colour profiles are not a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from PIL import Image, ImageOps
 
 Crop = Literal["center", "random", "none"]
 Box = tuple[int, int, int, int]
+
+_ORIENTATION = 0x0112  # the tag of EXIF
 
 
 def load_image(
@@ -52,23 +54,71 @@ def load_image(
         ```
     """
     check_square(1 if size is None else size, crop)
+    sides = None if size is None else (size, size)
+    return read_picture(path, str(path), sides, crop=crop, rng=rng, background=background)
+
+
+def read_picture(
+    source: str | Path | IO[bytes],
+    name: str,
+    sides: tuple[int, int] | None,
+    *,
+    crop: Crop = "center",
+    rng: np.random.Generator | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> NDArray[np.uint8]:
+    """Reads a picture from a file, open or not, as `load_image` does.
+
+    Args:
+        source: A path, or a file open for reading.
+        name: What messages call it.
+        sides: Height and width of the result; None for all of the picture, as large as it is.
+        crop: As `load_image` has it; of the proportions of `sides`.
+        rng: Where a random crop lies.
+        background: The colour behind transparent pixels.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read as a picture, or is too large.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             _refuse_bomb(image)
-            if size is not None:
-                image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+            if sides is not None:  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+                image.draft(None, (2 * max(sides), 2 * max(sides)))
             found = _to_rgb(ImageOps.exif_transpose(image), background)
-            if size is not None:
-                box = _box(found, crop, rng)
-                found = found.resize((size, size), Image.Resampling.LANCZOS, box=box)
+            if sides is not None:
+                box = _box(found, sides, crop, rng)
+                found = found.resize(sides[::-1], Image.Resampling.LANCZOS, box=box)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsing trips over
         raise ValueError(
             f"Expected a picture that Pillow can read ({type(error).__name__}: {error}). "
-            f"Received: {str(path)!r}"
+            f"Received: {name!r}"
         ) from error
     return np.array(found)
+
+
+def picture_sides(source: IO[bytes], name: str) -> tuple[int, int]:
+    """Height and width of a picture as a viewer shows it, from its first bytes.
+
+    Args:
+        source: A file open for reading.
+        name: What messages call it.
+
+    Raises:
+        ValueError: It cannot be read as a picture.
+    """
+    try:
+        with Image.open(source) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5  # a quarter or three
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception as error:
+        raise ValueError(
+            f"Expected a picture that Pillow can read ({type(error).__name__}: {error}). "
+            f"Received: {name!r}"
+        ) from error
 
 
 def check_square(size: int, crop: str) -> None:
@@ -94,17 +144,18 @@ def _refuse_bomb(image: Image.Image) -> None:
         raise ValueError(f"{image.width}×{image.height} pixels are over the limit of {limit}")
 
 
-def _box(image: Image.Image, crop: Crop, rng: np.random.Generator | None) -> Box:
+def _box(image: Image.Image, sides: tuple[int, int], crop: Crop, rng: np.random.Generator | None) -> Box:
     if crop == "none":
         return 0, 0, image.width, image.height
-    side = min(image.size)
-    spare = (image.width - side, image.height - side)
+    scale = min(image.height / sides[0], image.width / sides[1])
+    width, height = round(scale * sides[1]), round(scale * sides[0])
+    spare = (image.width - width, image.height - height)
     if crop == "center":
         left, top = spare[0] // 2, spare[1] // 2
     else:
         rng = rng or np.random.default_rng()
         left, top = (int(rng.integers(room, endpoint=True)) for room in spare)
-    return left, top, left + side, top + side
+    return left, top, left + width, top + height
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

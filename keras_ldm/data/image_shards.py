@@ -1,0 +1,327 @@
+"""Captioned pictures in large files: tar files as WebDataset has them, TFRecord files."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from keras_ldm.data.buckets import Sides, nearest_bucket
+from keras_ldm.data.images import Crop, check_square, picture_sides, read_picture
+from keras_ldm.files.record_places import Record, TruncatedFileError, parse_example, records_of
+from keras_ldm.types import Array
+
+_PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
+_NAMED = 5  # records that a message names
+_log = logging.getLogger(__name__)
+
+
+class ImageShards(keras.utils.PyDataset):
+    """Batches of pictures, captions and labels that are in many large files.
+
+    The files are gone through once, from header to header; then each pass has an order of its own, over
+    all records, and a training that goes on from a checkpoint has its place at once. Pictures are read
+    and decoded by several threads, a batch ahead. They are read from where they are: files on a disk
+    that reads small parts slowly are better copied first.
+
+    Args:
+        files: a folder, a pattern such as "data/train-*.tar", or paths, in `.tar` or `.tfrecord` files
+            (or parts of these, `.tfrecord-00000-of-00010`).
+        image_size: height and width, or one side, of all images; what sticks out is cut off. None with
+            `buckets`.
+        batch_size: records in a batch; the last one of a pass, or of a bucket, may have fewer.
+        fields: what a record has besides its picture, by the name that the task gives it: in tar files
+            the ending of a member ("txt", "cls"), or "json:" and a key; in TFRecord files the name of a
+            feature. Members are text, those that end in "cls" integers. By default the caption, in
+            "txt" or "caption".
+        image_field: the same for the picture: by default any member that a picture's name ends, or the
+            feature "image". Encoded, as JPEG, PNG, WebP or what else Pillow reads.
+        buckets: sizes `(height, width)`, such as `aspect_ratio_buckets` gives: each picture goes to the
+            one whose proportions are nearest to its own, and each batch has one size. Takes a look at
+            the beginning of each picture first.
+        crop: "center" or "random".
+        shuffle: whether each pass has an order of its own; without it, all have that of the files.
+        seed: of orders and crops.
+        drop_remainder: leave out batches that are not full.
+        shard: `(index, count)`: every `count`-th record alone, from the `index`-th one on, for one of
+            several processes that train together.
+        most_damaged: records that may be unreadable. Another one takes the place of each, and a warning
+            in the log names it; one more ends the training.
+        threads: that read pictures; by default one for each core.
+        progress: whether to show a progress bar while files are gone through.
+        **kwargs: see `keras.utils.PyDataset`.
+
+    Attributes:
+        damaged: names of the records that could not be read so far, and why.
+
+    Raises:
+        FileNotFoundError: if there are no such files.
+        ValueError: for arguments that make no sense, files without records, or more damaged records
+            than may be.
+
+    Example:
+
+    ```python
+    data = keras_ldm.data.ImageShards("data/train-*.tar", image_size=256, batch_size=64)
+    task.fit(data, epochs=10)
+    ```
+    """
+
+    def __init__(
+        self,
+        files: str | Path | Sequence[str | Path],
+        image_size: int | Sides | None = None,
+        batch_size: int = 32,
+        *,
+        fields: Mapping[str, str] | None = None,
+        image_field: str | None = None,
+        buckets: Sequence[Sides] | None = None,
+        crop: Crop = "center",
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_remainder: bool = False,
+        shard: tuple[int, int] = (0, 1),
+        most_damaged: int = 100,
+        threads: int | None = None,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"workers": 1, **kwargs})
+        self.sizes = _sizes(image_size, buckets)
+        for side in np.ravel(self.sizes):
+            check_square(int(side), crop)
+        index, count = shard
+        if batch_size < 1 or not 0 <= index < count or most_damaged < 0:
+            raise ValueError(
+                "Expected `batch_size` >= 1, `shard` as (index, count) with 0 <= index < count, and "
+                f"`most_damaged` >= 0. Received: {batch_size}, {shard} and {most_damaged}"
+            )
+        self.batch_size, self.crop, self.shuffle, self.seed = batch_size, crop, shuffle, seed
+        self.drop_remainder, self.most_damaged = drop_remainder, most_damaged
+        self.fields, self.image_field = fields, image_field
+        self.passes = 0
+        self.damaged: dict[str, str] = {}
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+        self._next: tuple[tuple[int, int], Future[dict[str, Array]]] | None = None
+        self._ahead = ThreadPoolExecutor(1)
+        records = self._go_through(find_shards(files), progress)
+        rows = len(records) // count  # as many for each process, or the others would wait
+        self.records = records[index : index + rows * count : count]
+        self._buckets = self._sort_into_buckets(progress)
+        self._length = len(self._batches_of(0))
+        if not self._length:
+            raise ValueError(f"Expected at least a batch of {batch_size}. Received: {rows} records")
+
+    def _go_through(self, paths: Sequence[Path], progress: bool) -> list[Record]:
+        records: list[Record] = []
+        for path in tqdm(paths, "looking for records", disable=not progress, delay=2, leave=False):
+            try:
+                records.extend(records_of(path))
+            except TruncatedFileError as error:
+                self._leave_out(f"{path}: what follows record {len(records)}", error)
+        if not records:
+            raise ValueError(f"Expected records in {[str(path) for path in paths]}. Received: none")
+        return records
+
+    def _sort_into_buckets(self, progress: bool) -> list[Array]:
+        """The numbers of the records of each size."""
+        if len(self.sizes) == 1:
+            return [np.arange(len(self.records))]
+        looked = self._pool.map(self._sides_of, self.records)
+        bar = tqdm(
+            looked, "looking at pictures", len(self.records),
+            disable=not progress, delay=2, leave=False,
+        )  # fmt: skip
+        sides = list(bar)
+        good = np.array([i for i, found in enumerate(sides) if found is not None], int)
+        if not len(good):
+            raise ValueError("Expected pictures that can be read. Received: none")
+        places = nearest_bucket(np.array([sides[i] for i in good], float), self.sizes)
+        return [good[places == place] for place in range(len(self.sizes))]
+
+    def _sides_of(self, record: Record) -> Sides | None:
+        try:
+            return picture_sides(io.BytesIO(self._picture_of(record)), record.name)
+        except ValueError as error:
+            self._leave_out(record.name, error)
+            return None
+
+    # === Batches ===
+
+    @property
+    def num_records(self) -> int:
+        """How many there are."""
+        return len(self.records)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        """A batch of this pass: `image`, uint8 `(batch, height, width, 3)`, and the fields."""
+        return self.batch_of_pass(self.passes, index)
+
+    def on_epoch_end(self) -> None:
+        """Goes to the next pass."""
+        self.passes += 1
+
+    def batch_of_pass(self, number: int, index: int) -> dict[str, Array]:
+        """A batch of any pass; tasks number passes by the batches that they were trained on before."""
+        ahead, self._next = self._next, None
+        batch = ahead[1].result() if ahead and ahead[0] == (number, index) else self._read(number, index)
+        if index + 1 < self._length:
+            self._next = (number, index + 1), self._ahead.submit(self._read, number, index + 1)
+        return batch
+
+    def _batches_of(self, number: int) -> list[tuple[int, Array]]:
+        """The place of its size and the records of each batch of a pass."""
+        rng = np.random.default_rng([self.seed, number])
+        batches = []
+        for place, rows in enumerate(self._buckets):
+            order = rng.permutation(rows) if self.shuffle else rows
+            starts = range(0, len(order), self.batch_size)
+            batches += [(place, order[start : start + self.batch_size]) for start in starts]
+        if self.drop_remainder:
+            batches = [batch for batch in batches if len(batch[1]) == self.batch_size]
+        if self.shuffle and len(self.sizes) > 1:
+            batches = [batches[place] for place in rng.permutation(len(batches))]
+        return batches
+
+    def _read(self, number: int, index: int) -> dict[str, Array]:
+        place, rows = self._pass(number)[index]
+        read = list(self._pool.map(lambda row: self._read_record(int(row), place, number), rows))
+        others = iter(
+            np.random.default_rng([self.seed, number, index]).permutation(self._buckets[place])
+        )
+        for at, found in enumerate(read):
+            while found is None:  # another one in its place, always the same
+                other = next(others, None)
+                if other is None:
+                    raise ValueError(f"Expected records that can be read. Received: {self.damaged}")
+                found = self._read_record(int(other), place, number)
+            read[at] = found
+        good: list[dict[str, Any]] = [found for found in read if found is not None]
+        return {name: _stacked(name, [found[name] for found in good]) for name in good[0]}
+
+    def _pass(self, number: int) -> list[tuple[int, Array]]:
+        known = getattr(self, "_known_pass", None)
+        if known is None or known[0] != number:
+            known = self._known_pass = number, self._batches_of(number)
+        return known[1]
+
+    # === Records ===
+
+    def _read_record(self, row: int, place: int, number: int) -> dict[str, Any] | None:
+        record = self.records[row]
+        try:
+            rng = np.random.default_rng([self.seed, number, row])
+            picture = io.BytesIO(self._picture_of(record))
+            image = read_picture(picture, record.name, self.sizes[place], crop=self.crop, rng=rng)
+            return {"image": image, **self._fields_of(record)}
+        except (OSError, ValueError) as error:
+            self._leave_out(record.name, error)
+            return None
+
+    def _picture_of(self, record: Record) -> bytes:
+        if "" in record.parts:
+            values = parse_example(record.read("")).get(self.image_field or "image") or [None]
+            if not isinstance(values[0], bytes):
+                raise ValueError(f"Expected {self.image_field or 'image'!r} in {record.name!r}")
+            return values[0]
+        if self.image_field is not None:
+            return record.read(self.image_field)
+        endings = [ending for ending in record.parts if ending.rpartition(".")[2] in _PICTURES]
+        if not endings:
+            raise ValueError(f"Expected a picture. Received: {record.name!r}: {sorted(record.parts)}")
+        return record.read(endings[0])
+
+    def _fields_of(self, record: Record) -> dict[str, Any]:
+        example = parse_example(record.read("")) if "" in record.parts else None
+        default = {"caption": "txt" if example is None else "caption"}
+        fields = default if self.fields is None else self.fields
+        if example is None:
+            return {name: _member(record, field) for name, field in fields.items()}
+        return {name: _feature(record, example, field) for name, field in fields.items()}
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        if name in self.damaged:
+            return
+        self.damaged[name] = str(error)
+        if len(self.damaged) > self.most_damaged:
+            raise DamagedRecordsError(
+                f"Expected at most {self.most_damaged} damaged records. Received: {len(self.damaged)}, "
+                f"the last ones {list(self.damaged.items())[-_NAMED:]}"
+            ) from error
+        _log.warning("Left out, %d so far: %s", len(self.damaged), error)
+
+
+class DamagedRecordsError(RuntimeError):
+    """More records than may be could not be read."""
+
+
+def find_shards(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of a folder, a pattern or a list of paths, in the order of their names.
+
+    Raises:
+        FileNotFoundError: if there are none, or one of a list is missing.
+    """
+    if isinstance(files, (str, Path)):
+        path = Path(files).expanduser()
+        parent, pattern = (path, "*") if path.is_dir() else (path.parent, path.name)
+        found = [p for p in parent.glob(pattern) if p.suffix == ".tar" or ".tfrecord" in p.name]
+        if not found:
+            raise FileNotFoundError(f"Expected files .tar or .tfrecord. Received: {str(files)!r}")
+        return sorted(found)
+    paths = [Path(file).expanduser() for file in files]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise FileNotFoundError(f"Expected files that exist. Received: {missing or 'an empty list'}")
+    return paths
+
+
+def _sizes(image_size: int | Sides | None, buckets: Sequence[Sides] | None) -> list[Sides]:
+    sizes: list[Any] = [*(buckets or ()), *([] if image_size is None else [image_size])]
+    if (image_size is None) == (buckets is None) or not sizes:
+        raise ValueError(
+            "Expected either `image_size` or `buckets`. "
+            f"Received: image_size={image_size}, buckets={buckets}"
+        )
+    if any(np.shape(size) not in ((), (2,)) for size in sizes):
+        raise ValueError(f"Expected sizes as (height, width), or one side. Received: {sizes}")
+    return [(int(height), int(width)) for height, width in (np.broadcast_to(s, 2) for s in sizes)]
+
+
+def _member(record: Record, field: str) -> Any:
+    ending, _, key = field.partition(":")
+    text = record.read(ending).decode()
+    if key:
+        values = json.loads(text)
+        if not isinstance(values, dict) or key not in values:
+            raise ValueError(f"Expected {key!r} in {record.name!r}. Received: {text[:100]!r}")
+        return values[key]
+    return int(text) if ending.rpartition(".")[2] == "cls" else text.strip()
+
+
+def _feature(record: Record, example: Mapping[str, Any], field: str) -> Any:
+    values = example.get(field)
+    if not values:
+        raise ValueError(f"Expected {field!r} in {record.name!r}. Received: {sorted(example)}")
+    value = values[0] if len(values) == 1 else np.asarray(values)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _stacked(name: str, values: list[Any]) -> Array:
+    if any(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
+    shapes = {np.shape(value) for value in values}
+    if len(shapes) > 1:
+        raise ValueError(f"Expected {name!r} of one shape in all records. Received: {sorted(shapes)}")
+    return np.stack(values)
