@@ -2,11 +2,16 @@
 
     python tests/benchmarks/emoji.py scores --model runs/quickstart/text_to_image.keras
     python tests/benchmarks/emoji.py throughput
+    python tests/benchmarks/emoji.py precision
+    python tests/benchmarks/emoji.py cached
     python tests/benchmarks/emoji.py cold-start
 
 `scores` takes about two minutes on 2 cores, `throughput` ten (it needs the extra `parity`). Throughput
 is that of training from arrays in float32, the medians of runs that alternate, each library in a process
 of its own; both have the same architecture, batch and optimizer, and neither keeps an average.
+`precision` does that for the second stage alone, in float32 and in mixed bfloat16, with the memory that
+each process had. `cached` compares a step of `fit` from a latent cache of the emoji with captions, text
+encoder and average included, with one of the U-Net alone.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests.benchmarks`, when run as a script
@@ -73,6 +79,85 @@ def throughput(rounds: int) -> None:
         print(f"| {name} | {ours:.2f}/s | {theirs:.2f}/s | {ours / theirs:.2f} |", flush=True)
 
 
+def precision(rounds: int) -> None:
+    """Steps a second and memory of both libraries, the U-Net of 64/128/256."""
+    networks, steps = STAGES["U-Net 64/128/256 on 16x16x4, batch 32"]
+    print("| | keras_ldm | diffusers + torch | ratio | memory | theirs | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for name in ("float32", "mixed_bfloat16"):
+        jobs = {x: (replace(networks, precision=name), x) for x in ("keras", "torch")}
+        memory: dict[str, float] = {}
+        ours, theirs = rates(jobs, steps, rounds, memory).values()
+        print(
+            f"| {name} | {ours:.2f}/s | {theirs:.2f}/s | {ours / theirs:.2f} "
+            f"| {memory['keras']:.2f} GiB | {memory['torch']:.2f} GiB "
+            f"| {memory['keras'] / memory['torch']:.2f} |",
+            flush=True,
+        )
+
+
+def cached(rounds: int) -> None:
+    """Seconds of a step from a cache, and of the U-Net's own, in turns."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_ldm as kl
+
+    kl.enable_batch_parallelism()
+    emoji = kl.data.load_emoji()
+    task = kl.tasks.TextToImage(
+        kl.models.AutoencoderKL((32, 64, 128), 4),
+        kl.models.UNet((64, 128, 256), num_res_blocks=1, attention_levels=(1, 2), context_dim=128),
+        kl.models.TransformerTextEncoder(dim=128, num_layers=1, num_heads=2),
+    )
+    size, steps = 32, 20
+    with tempfile.TemporaryDirectory() as folder:
+        data = {
+            "image": emoji.images[: size * steps],
+            "caption": np.array(emoji.captions[: size * steps]),
+        }
+        cache = kl.data.cache_latents(data, task.autoencoder, folder, batch_size=size)
+        task.compile()
+        task.fit(cache, verbose=0, epochs=1)
+
+        unet = task.unet
+        optimizer = task.default_optimizer()
+        optimizer.build(unet.trainable_variables)
+        kl.backend.prepare_updates(optimizer)
+        given = {
+            "latents": tf.random.normal((size, 16, 16, 4)),
+            "timesteps": tf.range(size) * 31,
+            "context": tf.random.normal((size, 77, 128)),
+        }
+        target = tf.random.normal((size, 16, 16, 4))
+        forward = kl.backend.in_batch_parts(lambda inputs: unet(inputs, training=True))
+
+        @tf.function
+        def alone() -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(forward(given) - target))
+            optimizer.apply_gradients(
+                zip(tape.gradient(loss, unet.trainable_variables), unet.trainable_variables, strict=True)
+            )
+
+        alone()
+        seconds: dict[str, list[float]] = {"from the cache": [], "U-Net alone": []}
+        for _ in range(rounds):
+            start = time.perf_counter()
+            task.fit(cache, verbose=0, epochs=1)
+            middle = time.perf_counter()
+            for _ in range(steps):
+                alone()
+            keras.ops.convert_to_numpy(unet.trainable_variables[0])
+            seconds["from the cache"].append((middle - start) / steps)
+            seconds["U-Net alone"].append((time.perf_counter() - middle) / steps)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, value in medians.items():
+        print(f"{name}: {1000 * value:.0f} ms")
+    print(f"ratio: {medians['from the cache'] / medians['U-Net alone']:.3f}")
+
+
 def cold_start() -> None:
     """From the command to a written picture; and a second picture in the same process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -97,15 +182,17 @@ def cold_start() -> None:
 def main() -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["scores", "throughput", "cold-start"])
+    parser.add_argument("what", choices=["scores", "throughput", "precision", "cached", "cold-start"])
     parser.add_argument("--model", action="append", default=[], help="a .keras file to score too")
     parser.add_argument("--guidance-scale", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.what == "scores":
         scores(arguments.model, arguments.guidance_scale)
-    elif arguments.what == "throughput":
-        throughput(arguments.rounds)
+    elif arguments.what in ("throughput", "precision", "cached"):
+        {"throughput": throughput, "precision": precision, "cached": cached}[arguments.what](
+            arguments.rounds
+        )
     else:
         cold_start()
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.resident import resident
+
 Train = Callable[[int], None]
 
 
@@ -174,7 +176,10 @@ def _random_images() -> np.ndarray:
 
 @dataclass(frozen=True)
 class UNets:
-    """A U-Net with cross-attention on random latents and embeddings; arguments of `UNet`."""
+    """A U-Net with cross-attention on random latents and embeddings; arguments of `UNet`.
+
+    Precision is a policy of Keras; for torch "mixed_bfloat16" is autocast, as in diffusers' scripts.
+    """
 
     channels: tuple[int, ...]
     latent_channels: int
@@ -184,6 +189,7 @@ class UNets:
     tokens: int
     heads: tuple[int, ...]
     batch_size: int
+    precision: str = "float32"
 
     def keras_model(self) -> Any:
         import keras_ldm as kl
@@ -221,6 +227,7 @@ class UNets:
 
         import keras_ldm as kl
 
+        keras.config.set_dtype_policy(self.precision)
         task = kl.tasks.LatentDiffusion(
             kl.models.AutoencoderKL((8,), self.latent_channels, num_res_blocks=1, groups=4),
             self.keras_model(),
@@ -250,7 +257,9 @@ class UNets:
             noise = torch.randn_like(latents[rows])
             timesteps = torch.randint(0, 1000, (len(rows),))
             noisy = scheduler.add_noise(latents[rows], noise, timesteps)
-            loss = ((model(noisy, timesteps, context[rows]).sample - noise) ** 2).mean()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "mixed_bfloat16"):
+                output = model(noisy, timesteps, context[rows]).sample
+            loss = ((output.float() - noise) ** 2).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -276,7 +285,7 @@ Networks = Autoencoders | FirstStages | UNets
 
 
 class Worker:
-    """A process that trains some steps at a time and says how long they took.
+    """A process that trains some steps at a time and says how long they took, and its memory at the end.
 
     Args:
         networks: what to train.
@@ -294,19 +303,27 @@ class Worker:
         self.connection.send(steps)
         return self.connection.recv()
 
-    def close(self) -> None:
-        """Ends the process."""
+    def close(self) -> float:
+        """Ends the process; the most memory that it had, in GiB."""
         self.connection.send(0)
+        memory: float = self.connection.recv()
         self.process.join()
+        return memory
 
 
-def rates(jobs: dict[str, tuple[Networks, str]], steps: int, rounds: int) -> dict[str, float]:
+def rates(
+    jobs: dict[str, tuple[Networks, str]],
+    steps: int,
+    rounds: int,
+    memory: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Steps a second of jobs that take turns: the median of so many rounds.
 
     Args:
         jobs: networks and library, by name.
         steps: of a turn.
         rounds: how often each has its turn.
+        memory: where to put the most memory that each had, in GiB.
     """
     workers = {name: Worker(*job) for name, job in jobs.items()}
     for worker in workers.values():
@@ -315,8 +332,10 @@ def rates(jobs: dict[str, tuple[Networks, str]], steps: int, rounds: int) -> dic
     for _ in range(rounds):
         for name, worker in workers.items():
             found[name].append(steps / worker.seconds(steps))
-    for worker in workers.values():
-        worker.close()
+    for name, worker in workers.items():
+        taken = worker.close()
+        if memory is not None:
+            memory[name] = taken
     return {name: statistics.median(values) for name, values in found.items()}
 
 
@@ -331,3 +350,4 @@ def _serve(networks: Networks, library: str, connection: Connection) -> None:
         start = time.perf_counter()
         train(steps)
         connection.send(time.perf_counter() - start)
+    connection.send(resident("VmHWM"))
