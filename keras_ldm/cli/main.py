@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from keras_ldm.cli import evaluate, generate, train
+from keras_ldm.cli import convert, evaluate, generate, train
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,6 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_parser(subparsers)
     generate.add_parser(subparsers)
     evaluate.add_parser(subparsers)
+    convert.add_parser(subparsers)
     return parser
 
 

@@ -167,6 +167,21 @@ def read_progress(path: Path) -> Progress:
         return Progress(**json.loads(str(tensors.metadata["progress"])))
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of a training, whole or not.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    if path.suffix != SUFFIX:
+        return False
+    try:
+        _open(path).close()
+    except DamagedCheckpointError:
+        return False
+    return True
+
+
 def check_whole(path: Path) -> None:
     """Reads all of a file.
 
