@@ -51,6 +51,8 @@ def connect(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
         import torch
 
         if "RANK" in os.environ:  # set by torchrun
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         return nullcontext()
 

@@ -23,6 +23,7 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
     Returns:
         Keras's adapter of the dataset, on TensorFlow without autotuning.
     """
+    from keras.src.trainers.data_adapters.data_adapter_utils import get_tensor_spec
     from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
     class Adapter(PyDatasetAdapter):
@@ -46,6 +47,14 @@ def input_pipeline(dataset: keras.utils.PyDataset) -> Any:
                 return adapter._batches()
 
             self._get_iterator = batches
+            if getattr(self.py_dataset, "has_several_sizes", False):
+                spec = get_tensor_spec([self.py_dataset[0]])  # of arrays with height and width
+                self._output_signature = keras.tree.map_structure(
+                    lambda s: tf.TensorSpec(
+                        [None, None, None, *s.shape[3:]] if len(s.shape) == 4 else s.shape, s.dtype
+                    ),
+                    spec,
+                )
             options = tf.data.Options()
             options.autotune.enabled = False
             return super().get_tf_dataset().with_options(options)

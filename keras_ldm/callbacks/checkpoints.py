@@ -227,7 +227,7 @@ class Checkpoints(ContinuingCallback):
         numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
         self._save(epoch + 1, 0, numbers, ended=bool(self.model.stop_training))
         monitor = self._folder.monitor
-        if self._folder.keep_best and monitor not in numbers:
+        if self._folder.keep_best and monitor not in numbers and process_index() == 0:
             message = (
                 f"Expected `monitor` to be in the logs of an epoch, {sorted(numbers)}. "
                 f"Received: {monitor!r}"

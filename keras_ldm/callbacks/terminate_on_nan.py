@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import process_index
+from keras_ldm.backend import num_processes, process_index
 from keras_ldm.callbacks.checkpoints import Checkpoints
 from keras_ldm.files import atomic_write
 from keras_ldm.tasks import Task
@@ -34,7 +34,8 @@ class TerminateOnNaN(keras.callbacks.Callback):
         steps: at which the loss was not finite.
 
     Raises:
-        ValueError: for other arguments, or outside a task's `fit`.
+        ValueError: for other arguments, outside a task's `fit`, or in several processes on PyTorch,
+            each of which knows its own loss alone.
         NotADirectoryError: if `folder` is a file.
 
     Example:
@@ -68,6 +69,11 @@ class TerminateOnNaN(keras.callbacks.Callback):
         """Asks the data to keep the last batches."""
         if not isinstance(self.model, Task) or self.model.training_data is None:
             raise ValueError(f"Expected a task of keras_ldm that is in `fit`. Received: {self.model!r}")
+        if keras.backend.backend() == "torch" and num_processes() > 1:
+            raise ValueError(
+                "Expected one process, or JAX: on PyTorch each process knows its own loss alone. "
+                f"Received: {num_processes()} processes"
+            )
         self.model.training_data.keeps_batches = self.folder is not None
         self.steps = []
 
@@ -75,9 +81,16 @@ class TerminateOnNaN(keras.callbacks.Callback):
         """Remembers which epoch it is."""
         self._epoch = epoch
         self._not_finite: set[str] = set()
+        self._measured_nothing = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Where the epoch's last batch was such a one, its measures are NaN: none came behind it."""
+        if self._measured_nothing and logs is not None:
+            logs.update({name: float("nan") for name in logs if not name.startswith("val_")})
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the loss."""
+        self._measured_nothing = False
         numbers = {name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0}
         not_finite = {name for name, value in numbers.items() if not np.isfinite(value)}
         if "loss" in not_finite:
@@ -91,7 +104,8 @@ class TerminateOnNaN(keras.callbacks.Callback):
         synchronize(task)
         step = int(ops.convert_to_numpy(task.batches))
         self.steps.append(step)
-        place = f"step {step}, batch {batch + 1} of epoch {self._epoch + 1}"
+        number = task.training_data.first_batch + batch + 1
+        place = f"step {step}, batch {number} of epoch {self._epoch + 1}"
         saved = self._save(batch, step)
         said = f"Expected a finite loss. Received: {', '.join(names)} not finite at {place}{saved}"
         checkpoint = None if self.roll_back is None else self.roll_back.newest
@@ -101,6 +115,7 @@ class TerminateOnNaN(keras.callbacks.Callback):
             return
         restore_weights(task, checkpoint)
         task.reset_metrics()
+        self._measured_nothing = True
         warnings.warn(
             f"{said}. The training goes on with the weights of {checkpoint.name!r}", stacklevel=2
         )

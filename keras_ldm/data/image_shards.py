@@ -53,9 +53,9 @@ class ImageShards(keras.utils.PyDataset):
         seed: of orders and crops.
         drop_remainder: leave out batches that are not full.
         shard: `(index, count)`: every `count`-th record alone, from the `index`-th one on, for one of
-            several processes that train together.
+            several processes that each read their own; not with several buckets.
         most_damaged: records that may be unreadable. Another one takes the place of each, and a warning
-            in the log names it; one more ends the training.
+            in the log names it; one more ends the training with a `DamagedRecordsError`.
         threads: that read pictures; by default one for each core.
         progress: whether to show a progress bar while files are gone through.
         **kwargs: see `keras.utils.PyDataset`.
@@ -65,8 +65,8 @@ class ImageShards(keras.utils.PyDataset):
 
     Raises:
         FileNotFoundError: if there are no such files.
-        ValueError: for arguments that make no sense, files without records, or more damaged records
-            than may be.
+        ValueError: for arguments that make no sense, or files without records.
+        DamagedRecordsError: for more damaged records than may be.
 
     Example:
 
@@ -105,6 +105,12 @@ class ImageShards(keras.utils.PyDataset):
                 "Expected `batch_size` >= 1, `shard` as (index, count) with 0 <= index < count, and "
                 f"`most_damaged` >= 0. Received: {batch_size}, {shard} and {most_damaged}"
             )
+        if count > 1 and len(self.sizes) > 1:
+            raise ValueError(
+                "Expected one size with a `shard`: processes would have batches of different sizes. "
+                f"Received: {len(self.sizes)} buckets and shard={shard}"
+            )
+        self.shard = shard
         self.batch_size, self.crop, self.shuffle, self.seed = batch_size, crop, shuffle, seed
         self.drop_remainder, self.most_damaged = drop_remainder, most_damaged
         self.fields, self.image_field = fields, image_field

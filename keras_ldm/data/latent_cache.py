@@ -81,7 +81,7 @@ class LatentCache(keras.utils.PyDataset):
                 f"Received: batch_size={batch_size}, shard={shard}"
             )
         self.path, self.batch_size, self.shuffle, self.seed = Path(path), batch_size, shuffle, seed
-        self.passes = 0
+        self.passes, self.shard = 0, shard
         self._shards = list(self._read_shards())
         self._ends = np.cumsum([len(shard) for shard in self._shards])
         rows = int(self._ends[-1]) // count  # as many for each process, or the others would wait

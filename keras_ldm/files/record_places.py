@@ -85,13 +85,18 @@ def _of_tar(path: Path) -> Iterator[Record]:
                     raise tarfile.ReadError("unexpected end of data")
                 end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                 name = f"{path}: {folder}/{stem}" if folder else f"{path}: {stem}"
-                if current is None or current.name != name:
+                if current is None or current.name != name or ending.lower() in current.parts:
                     if current is not None:
                         yield current
                     current = Record(name, path)
                 current.parts[ending.lower()] = member.offset_data, member.size
         if end + _BLOCK > size:
             raise tarfile.ReadError("no end of the archive")
+        with path.open("rb") as opened:
+            opened.seek(end)
+            while rest := opened.read(1 << 20):
+                if rest.strip(b"\0"):
+                    raise tarfile.ReadError("more behind what reads as its end")
     except tarfile.TarError as error:
         raise TruncatedFileError(f"Expected a whole tar file. Received: {path}, {error}") from error
     if current is not None:

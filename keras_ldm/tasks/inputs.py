@@ -53,6 +53,12 @@ class TaskDataset(keras.utils.PyDataset):
         self.data = data
         self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
+        if self.share_is_double(data, share):
+            raise ValueError(
+                "Expected data of which each process reads all, since each takes its part of every "
+                f"batch. Received: a {type(data).__name__} with a `shard` of its own. Leave `shard` "
+                "out, or on JAX say auto_shard_dataset=False"
+            )
         self.batches_done = batches_done
         self.share = share or BatchShare()
         self._rows: dict[int, tuple[int, int]] = {}  # of each batch: its own, and those it has now
@@ -61,6 +67,17 @@ class TaskDataset(keras.utils.PyDataset):
         self.first_batch = 0
         if self.source.num_batches == 0:
             raise ValueError("Expected at least one example. Received: an empty dataset")
+
+    @property
+    def has_several_sizes(self) -> bool:
+        """Whether images of another batch may have another height and width."""
+        return len(getattr(self.data, "sizes", ())) > 1
+
+    @staticmethod
+    def share_is_double(data: Any, share: BatchShare | None) -> bool:
+        """Whether batches would be divided that are divided already."""
+        shard = getattr(data, "shard", None)
+        return share is not None and share.parts > 1 and shard is not None and shard[1] > 1
 
     @property
     def batches_an_epoch(self) -> int:
@@ -109,17 +126,19 @@ class TaskDataset(keras.utils.PyDataset):
 
     def rows(self, index: int) -> int:
         """How many examples a batch of this epoch has that was read."""
-        return self._rows[index][0]
+        return self._rows.get(index, (0, 0))[0]
 
     def _share_of(self, batch: dict[str, Array], index: int) -> dict[str, Array]:
         parts, devices = self.share.parts, self.share.devices
-        rows = len(next(iter(batch.values()), ()))
+        rows = next((len(value) for value in batch.values() if value.ndim), 0)
+        if not rows:
+            return batch
         filled = -(-rows // (parts * devices)) * parts * devices
         self._rows[index] = rows, filled
         if filled == rows and parts == 1:
             return batch
         own = np.arange(filled // parts) + self.share.part * (filled // parts)
-        return {name: value[own % rows] for name, value in batch.items()}
+        return {name: value[own % rows] if value.ndim else value for name, value in batch.items()}
 
     def given(self, outputs: Any) -> Any:
         """Of what was computed for all batches, one behind the other, that for the rows given."""

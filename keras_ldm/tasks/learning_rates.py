@@ -17,7 +17,8 @@ class LinearWarmUp(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         learning_rate: after the warm-up: a number, or a schedule of Keras, which counts from the first
             update on.
-        warm_up_steps: updates until then; the original's latent diffusion models have 10,000.
+        warm_up_steps: updates until then; the original's latent diffusion models have 10,000. With
+            gradient accumulation Keras counts batches.
         name: of the schedule.
 
     Raises:

@@ -225,6 +225,16 @@ def test_a_training_with_nan_goes_back_and_on(tmp_path) -> None:
     assert len(guard.steps) == 3
 
 
+def test_going_back_at_the_end_of_an_epoch_measures_nothing(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path, every_batches=1)
+    with pytest.warns(UserWarning, match="goes on with the weights"):
+        history = spoilt().fit(
+            with_nan(12), batch_size=4, epochs=2, shuffle=False, verbose=0,
+            callbacks=[TerminateOnNaN(roll_back=checkpoints), checkpoints],
+        ).history  # fmt: skip
+    assert np.isnan(history["loss"]).all() and len(history["loss"]) == 2
+
+
 def test_what_goes_back_is_what_was_saved(tmp_path) -> None:
     """All but batches and random states, which go on."""
     checkpoints = Checkpoints(tmp_path, every_batches=2)

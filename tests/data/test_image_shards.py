@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_ldm.backend import BatchShare
 from keras_ldm.callbacks import Checkpoints
 from keras_ldm.data import DamagedRecordsError, ImageShards, aspect_ratio_buckets
 from keras_ldm.data.buckets import nearest_bucket
 from keras_ldm.files.record_places import parse_example
+from keras_ldm.tasks.inputs import TaskDataset
 from tests.tasks.tiny import largest_difference, latent_diffusion, state
 
 COUNT = 22
@@ -322,7 +324,46 @@ def test_missing_files(tmp_path):
             ImageShards(files, 8)
 
 
+def test_damage_within_a_tar_file(tmp_path):
+    """A header that is no header, and what is behind the end, is said, not passed over."""
+    for name, spoil in {
+        "header": lambda data: data[:2048] + b"x" * 512 + data[2560:],
+        "joined": lambda data: data + data,
+    }.items():
+        path = tmp_path / f"{name}.tar"
+        write_tar(path, [(f"{n}", {"png": picture(n), "txt": b"x"}) for n in range(6)])
+        path.write_bytes(spoil(path.read_bytes()))
+        assert len(ImageShards(path, 8, 1).damaged) == 1
+
+
+def test_records_of_one_name(tmp_path):
+    members = {"png": picture(1), "txt": b"first"}, {"png": picture(2), "txt": b"second"}
+    write_tar(tmp_path / "a.tar", [("same", members[0]), ("same", members[1])])
+    assert ImageShards(tmp_path, 8, 2, shuffle=False)[0]["caption"].tolist() == ["first", "second"]
+
+
+def test_shards_of_shards(folder):
+    part = ImageShards(folder, 8, 4, shard=(0, 2))
+    with pytest.raises(ValueError, match="of which each process reads all"):
+        TaskDataset(part, lambda batch: batch, share=BatchShare(parts=2))
+    TaskDataset(part, lambda batch: batch, share=BatchShare(others=True))
+    with pytest.raises(ValueError, match="one size with a `shard`"):
+        ImageShards(folder, buckets=[(8, 8), (8, 16)], batch_size=4, shard=(0, 2))
+
+
 # === Training ===
+
+
+@pytest.mark.backend
+def test_training_on_buckets(tmp_path):
+    """Whatever sizes come first."""
+    records = [(f"{n:02d}", {"png": picture(n, (16, 8) if n % 5 else (8, 16))}) for n in range(20)]
+    write_tar(tmp_path / "a.tar", records)
+    task = latent_diffusion(latent_scale=1.0)
+    task.compile(run_eagerly=True)
+    data = ImageShards(tmp_path, buckets=[(8, 16), (16, 8)], batch_size=2, fields={}, shuffle=False)
+    assert len({data[i]["image"].shape for i in range(2)}) == 1
+    assert np.isfinite(task.fit(data, verbose=0).history["loss"]).all()
 
 
 @pytest.mark.backend
