@@ -55,6 +55,7 @@ NAMES = {
         UNetEncoder
         VQModel
         clip_tokenizer
+        layout_map
         pretrained_clip
         pretrained_efficientnet
         pretrained_inception
@@ -177,12 +178,17 @@ NAMES = {
         PictureCallback
         ReconstructionGrid
         SampleEvaluation
+        TerminateOnNaN
+        Throughput
     """,
     "data": """
         Crop
+        DamagedRecordsError
         EmojiData
+        ImageShards
         LatentCache
         array_dataset
+        aspect_ratio_buckets
         augment_caption
         cache_latents
         captioned_dataset
@@ -251,6 +257,7 @@ NAMES = {
         GenerativeTask
         LatentDiffusion
         LatentSpace
+        LinearWarmUp
         NoisyLatentClassifier
         RateDistortion
         Task

@@ -98,6 +98,8 @@ def _of_tar(path: Path) -> Iterator[Record]:
                 if rest.strip(b"\0"):
                     raise tarfile.ReadError("more behind what reads as its end")
     except tarfile.TarError as error:
+        if current is not None:
+            yield current
         raise TruncatedFileError(f"Expected a whole tar file. Received: {path}, {error}") from error
     if current is not None:
         yield current
