@@ -110,21 +110,19 @@ def seed_of_replica(seed: Tensor) -> Tensor:
     Args:
         seed: two integers, as `keras.random.SeedGenerator.next` gives them.
     """
-    replica: Any = 0
-    name = keras.backend.backend()
-    if name == "tensorflow":
+    if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return seed
-        replica = context.replica_id_in_sync_group
-    elif name == "torch" and num_processes() > 1:
+        replica: Any = context.replica_id_in_sync_group
+    elif _processes_of_torch() > 1:
         replica = process_index()
     else:
         return seed
-    offset = keras.ops.stack([keras.ops.cast(replica, seed.dtype) * _SEED_STRIDE, 0])
-    return seed + keras.ops.cast(offset, seed.dtype)
+    offset = keras.ops.cast(replica, seed.dtype) * _SEED_STRIDE
+    return seed + keras.ops.cast(keras.ops.stack([offset, 0]), seed.dtype)
 
 
 def share_of_loss(loss: Tensor) -> Tensor:
@@ -144,8 +142,8 @@ def share_of_loss(loss: Tensor) -> Tensor:
 
 def average_over_processes(tensors: Sequence[Any]) -> None:
     """Replaces gradients by their means over all processes, on PyTorch; None stays."""
-    count = num_processes()
-    if keras.backend.backend() != "torch" or count == 1:
+    count = _processes_of_torch()
+    if count == 1:
         return
     tensors = [tensor for tensor in tensors if tensor is not None]
     _add_over_processes(tensors)
@@ -158,11 +156,16 @@ def merge_over_processes(variables: Sequence[keras.Variable]) -> None:
 
     Within a step nothing happens: the other processes would have to be at the same one.
     """
-    if keras.backend.backend() != "torch" or num_processes() == 1:
+    if _processes_of_torch() == 1:
         return
     values = [variable.value.data for variable in variables]
     if values and not is_inside_step(values[0]):
         _add_over_processes(values)
+
+
+def _processes_of_torch() -> int:
+    """How many there are whose tensors are not one array for all; 1 on other backends."""
+    return num_processes() if keras.backend.backend() == "torch" else 1
 
 
 def _add_over_processes(tensors: Sequence[Any]) -> None:
@@ -174,7 +177,7 @@ def _add_over_processes(tensors: Sequence[Any]) -> None:
 
 def copy_from_first_process(variables: Sequence[keras.Variable]) -> None:
     """Gives all processes the values that the first one has, on PyTorch; JAX has one array for all."""
-    if keras.backend.backend() != "torch" or num_processes() == 1:
+    if _processes_of_torch() == 1:
         return
     import torch
 

@@ -8,12 +8,13 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
+from keras_ldm.data.pass_dataset import PassDataset
 from keras_ldm.types import Array, Batch
 
 _NEED_STEPS = "Expected `steps_per_epoch` (`steps` outside `fit`)."
@@ -154,25 +155,15 @@ class ArraySource(NumberedSource):
         return self._order[1]
 
 
-@runtime_checkable
-class HasPasses(Protocol):
-    """Data that have any batch of any pass at hand: `LatentCache`, `ImageShards`."""
-
-    def __len__(self) -> int: ...
-
-    def batch_of_pass(self, number: int, index: int) -> Batch:
-        """A batch of a pass."""
-
-
 class PassSource(NumberedSource):
-    """Batches of data that have any of them at hand.
+    """Batches of a `PassDataset`, which has any of them at hand.
 
     Args:
         data: the data.
         steps: see `NumberedSource`.
     """
 
-    def __init__(self, data: HasPasses, steps: int | None = None) -> None:
+    def __init__(self, data: PassDataset, steps: int | None = None) -> None:
         self.data = data
         super().__init__(len(data), steps)
 
@@ -342,7 +333,7 @@ def make_source(
             "Expected no `batch_size` for data that comes in batches. "
             f"Received: batch_size={batch_size} with a {type(data).__name__}"
         )
-    if isinstance(data, HasPasses):
+    if isinstance(data, PassDataset):
         return PassSource(data, steps)
     if isinstance(data, keras.utils.PyDataset):
         return IndexedSource(data, steps, restart)

@@ -11,13 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from tqdm import tqdm
 
 from keras_ldm.data.buckets import Sides, nearest_bucket
 from keras_ldm.data.images import Crop, check_square, picture_sides, read_picture
-from keras_ldm.files.record_places import Record, TruncatedFileError, parse_example, records_of
+from keras_ldm.data.pass_dataset import PassDataset
+from keras_ldm.files.record_places import Example, Record, TruncatedFileError, parse_example, records_of
 from keras_ldm.types import Array
 
 _PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
@@ -25,7 +25,7 @@ _NAMED = 5  # records that a message names
 _log = logging.getLogger(__name__)
 
 
-class ImageShards(keras.utils.PyDataset):
+class ImageShards(PassDataset):
     """Batches of pictures, captions and labels that are in many large files.
 
     The files are gone through once, from header to header; then each pass has an order of its own, over
@@ -95,37 +95,28 @@ class ImageShards(keras.utils.PyDataset):
         progress: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"workers": 1, **kwargs})
+        super().__init__(
+            batch_size, shuffle=shuffle, seed=seed, drop_remainder=drop_remainder, shard=shard, **kwargs
+        )
         self.sizes = _sizes(image_size, buckets)
         for side in np.ravel(self.sizes):
             check_square(int(side), crop)
-        index, count = shard
-        if batch_size < 1 or not 0 <= index < count or most_damaged < 0:
-            raise ValueError(
-                "Expected `batch_size` >= 1, `shard` as (index, count) with 0 <= index < count, and "
-                f"`most_damaged` >= 0. Received: {batch_size}, {shard} and {most_damaged}"
-            )
-        if count > 1 and len(self.sizes) > 1:
+        if most_damaged < 0:
+            raise ValueError(f"Expected `most_damaged` >= 0. Received: {most_damaged}")
+        if shard[1] > 1 and len(self.sizes) > 1:
             raise ValueError(
                 "Expected one size with a `shard`: processes would have batches of different sizes. "
                 f"Received: {len(self.sizes)} buckets and shard={shard}"
             )
-        self.shard = shard
-        self.batch_size, self.crop, self.shuffle, self.seed = batch_size, crop, shuffle, seed
-        self.drop_remainder, self.most_damaged = drop_remainder, most_damaged
+        self.crop, self.most_damaged = crop, most_damaged
         self.fields, self.image_field = fields, image_field
-        self.passes = 0
         self.damaged: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
         self._next: tuple[tuple[int, int], Future[dict[str, Array]]] | None = None
         self._ahead = ThreadPoolExecutor(1)
         records = self._go_through(find_shards(files), progress)
-        rows = len(records) // count  # as many for each process, or the others would wait
-        self.records = records[index : index + rows * count : count]
-        self._buckets = self._sort_into_buckets(progress)
-        self._length = len(self._batches_of(0))
-        if not self._length:
-            raise ValueError(f"Expected at least a batch of {batch_size}. Received: {rows} records")
+        self.records = [records[number] for number in self._part_of(len(records))]
+        self._make_batches_of(self._sort_into_buckets(progress))
 
     def _go_through(self, paths: Sequence[Path], progress: bool) -> list[Record]:
         records: list[Record] = []
@@ -156,57 +147,26 @@ class ImageShards(keras.utils.PyDataset):
 
     def _sides_of(self, record: Record) -> Sides | None:
         try:
-            return picture_sides(io.BytesIO(self._picture_of(record)), record.name)
+            picture = io.BytesIO(self._picture_of(record, _example_of(record)))
+            return picture_sides(picture, record.name)
         except ValueError as error:
             self._leave_out(record.name, error)
             return None
 
     # === Batches ===
 
-    @property
-    def num_records(self) -> int:
-        """How many there are."""
-        return len(self.records)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, Array]:
-        """A batch of this pass: `image`, uint8 `(batch, height, width, 3)`, and the fields."""
-        return self.batch_of_pass(self.passes, index)
-
-    def on_epoch_end(self) -> None:
-        """Goes to the next pass."""
-        self.passes += 1
-
     def batch_of_pass(self, number: int, index: int) -> dict[str, Array]:
-        """A batch of any pass; tasks number passes by the batches that they were trained on before."""
+        """A batch of any pass: `image`, uint8 `(batch, height, width, 3)`, and the fields."""
         ahead, self._next = self._next, None
         batch = ahead[1].result() if ahead and ahead[0] == (number, index) else self._read(number, index)
         if index + 1 < self._length:
             self._next = (number, index + 1), self._ahead.submit(self._read, number, index + 1)
         return batch
 
-    def _batches_of(self, number: int) -> list[tuple[int, Array]]:
-        """The place of its size and the records of each batch of a pass."""
-        rng = np.random.default_rng([self.seed, number])
-        batches = []
-        for place, rows in enumerate(self._buckets):
-            order = rng.permutation(rows) if self.shuffle else rows
-            starts = range(0, len(order), self.batch_size)
-            batches += [(place, order[start : start + self.batch_size]) for start in starts]
-        if self.drop_remainder:
-            batches = [batch for batch in batches if len(batch[1]) == self.batch_size]
-        if self.shuffle and len(self.sizes) > 1:
-            batches = [batches[place] for place in rng.permutation(len(batches))]
-        return batches
-
     def _read(self, number: int, index: int) -> dict[str, Array]:
-        place, rows = self._pass(number)[index]
+        place, rows = self._batches_of(number)[index]
         read = list(self._pool.map(lambda row: self._read_record(int(row), place, number), rows))
-        others = iter(
-            np.random.default_rng([self.seed, number, index]).permutation(self._buckets[place])
-        )
+        others = iter(np.random.default_rng([self.seed, number, index]).permutation(self._groups[place]))
         for at, found in enumerate(read):
             while found is None:  # another one in its place, always the same
                 other = next(others, None)
@@ -217,28 +177,23 @@ class ImageShards(keras.utils.PyDataset):
         good: list[dict[str, Any]] = [found for found in read if found is not None]
         return {name: _stacked(name, [found[name] for found in good]) for name in good[0]}
 
-    def _pass(self, number: int) -> list[tuple[int, Array]]:
-        known = getattr(self, "_known_pass", None)
-        if known is None or known[0] != number:
-            known = self._known_pass = number, self._batches_of(number)
-        return known[1]
-
     # === Records ===
 
     def _read_record(self, row: int, place: int, number: int) -> dict[str, Any] | None:
         record = self.records[row]
         try:
             rng = np.random.default_rng([self.seed, number, row])
-            picture = io.BytesIO(self._picture_of(record))
+            example = _example_of(record)
+            picture = io.BytesIO(self._picture_of(record, example))
             image = read_picture(picture, record.name, self.sizes[place], crop=self.crop, rng=rng)
-            return {"image": image, **self._fields_of(record)}
+            return {"image": image, **self._fields_of(record, example)}
         except (OSError, ValueError) as error:
             self._leave_out(record.name, error)
             return None
 
-    def _picture_of(self, record: Record) -> bytes:
-        if "" in record.parts:
-            values = parse_example(record.read("")).get(self.image_field or "image") or [None]
+    def _picture_of(self, record: Record, example: Example | None) -> bytes:
+        if example is not None:
+            values = example.get(self.image_field or "image") or [None]
             if not isinstance(values[0], bytes):
                 raise ValueError(f"Expected {self.image_field or 'image'!r} in {record.name!r}")
             return values[0]
@@ -249,8 +204,7 @@ class ImageShards(keras.utils.PyDataset):
             raise ValueError(f"Expected a picture. Received: {record.name!r}: {sorted(record.parts)}")
         return record.read(endings[0])
 
-    def _fields_of(self, record: Record) -> dict[str, Any]:
-        example = parse_example(record.read("")) if "" in record.parts else None
+    def _fields_of(self, record: Record, example: Example | None) -> dict[str, Any]:
         default = {"caption": "txt" if example is None else "caption"}
         fields = default if self.fields is None else self.fields
         if example is None:
@@ -305,6 +259,11 @@ def _sizes(image_size: int | Sides | None, buckets: Sequence[Sides] | None) -> l
     return [(int(height), int(width)) for height, width in (np.broadcast_to(s, 2) for s in sizes)]
 
 
+def _example_of(record: Record) -> Example | None:
+    """What a TFRecord holds; None for a record of a tar file, whose members are read one by one."""
+    return parse_example(record.read("")) if "" in record.parts else None
+
+
 def _member(record: Record, field: str) -> Any:
     ending, _, key = field.partition(":")
     text = record.read(ending).decode()
@@ -316,7 +275,7 @@ def _member(record: Record, field: str) -> Any:
     return int(text) if ending.rpartition(".")[2] == "cls" else text.strip()
 
 
-def _feature(record: Record, example: Mapping[str, Any], field: str) -> Any:
+def _feature(record: Record, example: Example, field: str) -> Any:
     values = example.get(field)
     if not values:
         raise ValueError(f"Expected {field!r} in {record.name!r}. Received: {sorted(example)}")

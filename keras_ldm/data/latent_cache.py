@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
+from keras_ldm.data.pass_dataset import PassDataset
 from keras_ldm.files.tar_shards import Shard
 from keras_ldm.types import Array
 
@@ -29,7 +29,7 @@ def part_name(part: int, parts: int) -> str:
     return f"part-{part:03d}-of-{parts:03d}.json"
 
 
-class LatentCache(keras.utils.PyDataset):
+class LatentCache(PassDataset):
     """What `cache_latents` wrote, in batches for a task's `fit`.
 
     Each pass has an order of its own over all records, drawn from `seed` and the number of the pass, so
@@ -73,23 +73,13 @@ class LatentCache(keras.utils.PyDataset):
         shard: tuple[int, int] = (0, 1),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"workers": 1, **kwargs})
-        index, count = shard
-        if batch_size < 1 or not 0 <= index < count:
-            raise ValueError(
-                "Expected `batch_size` >= 1 and `shard` as (index, count) with 0 <= index < count. "
-                f"Received: batch_size={batch_size}, shard={shard}"
-            )
-        self.path, self.batch_size, self.shuffle, self.seed = Path(path), batch_size, shuffle, seed
-        self.passes, self.shard = 0, shard
+        super().__init__(
+            batch_size, shuffle=shuffle, seed=seed, drop_remainder=drop_remainder, shard=shard, **kwargs
+        )
+        self.path = Path(path)
         self._shards = list(self._read_shards())
         self._ends = np.cumsum([len(shard) for shard in self._shards])
-        rows = int(self._ends[-1]) // count  # as many for each process, or the others would wait
-        self._rows = index + count * np.arange(rows)
-        self._length = rows // batch_size if drop_remainder else -(-rows // batch_size)
-        if not self._length:
-            raise ValueError(f"Expected at least a batch of {batch_size}. Received: {rows} records")
-        self._order: tuple[Any, Array] | None = None
+        self._make_batches_of([self._part_of(int(self._ends[-1]))])
 
     def _read_shards(self) -> Iterator[Shard]:
         found = sorted(self.path.glob("part-*-of-*.json"))
@@ -141,21 +131,9 @@ class LatentCache(keras.utils.PyDataset):
 
     # === Batches ===
 
-    @property
-    def num_records(self) -> int:
-        """How many there are."""
-        return len(self._rows)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, Array]:
-        """A batch of this pass: `moments`, float32 `(batch, h, w, channels)`, and the conditions."""
-        return self.batch_of_pass(self.passes, index)
-
     def batch_of_pass(self, number: int, index: int) -> dict[str, Array]:
-        """A batch of any pass; tasks number passes by the batches that they were trained on before."""
-        rows = self._rows_of_pass(number)[index * self.batch_size : (index + 1) * self.batch_size]
+        """A batch of any pass: `moments`, float32 `(batch, h, w, channels)`, and the conditions."""
+        _, rows = self._batches_of(number)[index]
         numbers = np.searchsorted(self._ends, rows, side="right")
         batch: dict[str, Any] = {}
         for number in np.unique(numbers):  # one shard after the other
@@ -168,14 +146,3 @@ class LatentCache(keras.utils.PyDataset):
                 batch[name][places] = values
         batch["moments"] = batch["moments"].astype(np.float32, copy=False)
         return batch
-
-    def _rows_of_pass(self, number: int) -> Array:
-        if not self.shuffle:
-            return self._rows
-        if self._order is None or self._order[0] != number:
-            self._order = number, np.random.default_rng([self.seed, number]).permutation(self._rows)
-        return self._order[1]
-
-    def on_epoch_end(self) -> None:
-        """Goes to the next pass."""
-        self.passes += 1

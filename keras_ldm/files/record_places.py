@@ -124,7 +124,10 @@ def _of_tfrecords(path: Path) -> Iterator[Record]:
 # === tf.train.Example, without TensorFlow ===
 
 
-def parse_example(data: bytes) -> Mapping[str, list[bytes] | list[int] | list[float]]:
+Example = Mapping[str, list[bytes] | list[int] | list[float]]
+
+
+def parse_example(data: bytes) -> Example:
     """The features of a serialized `tf.train.Example`, by name.
 
     Raises:

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ldm.backend import BatchShare
 from keras_ldm.data.batch_sources import ArraySource, as_batch, make_source
+from keras_ldm.data.pass_dataset import PassDataset
 from keras_ldm.types import Array, Batch
 
 Preprocess = Callable[[Batch], dict[str, Array]]
@@ -53,14 +54,14 @@ class TaskDataset(keras.utils.PyDataset):
         self.data = data
         self.source = make_source(data, batch_size, steps, restart, seed)
         self.preprocess = preprocess
-        if self.share_is_double(data, share):
+        self.share = share or BatchShare()
+        if self.share.parts > 1 and isinstance(data, PassDataset) and data.shard[1] > 1:
             raise ValueError(
                 "Expected data of which each process reads all, since each takes its part of every "
                 f"batch. Received: a {type(data).__name__} with a `shard` of its own. Leave `shard` "
                 "out, or on JAX say auto_shard_dataset=False"
             )
         self.batches_done = batches_done
-        self.share = share or BatchShare()
         self._rows: dict[int, tuple[int, int]] = {}  # of each batch: its own, and those it has now
         self.keeps_batches = False
         self.kept_batches: dict[int, dict[str, Array]] = {}
@@ -71,13 +72,7 @@ class TaskDataset(keras.utils.PyDataset):
     @property
     def has_several_sizes(self) -> bool:
         """Whether images of another batch may have another height and width."""
-        return len(getattr(self.data, "sizes", ())) > 1
-
-    @staticmethod
-    def share_is_double(data: Any, share: BatchShare | None) -> bool:
-        """Whether batches would be divided that are divided already."""
-        shard = getattr(data, "shard", None)
-        return share is not None and share.parts > 1 and shard is not None and shard[1] > 1
+        return isinstance(self.data, PassDataset) and self.data.has_several_groups
 
     @property
     def batches_an_epoch(self) -> int:
