@@ -14,6 +14,7 @@ from keras_ldm.backend import process_index
 from keras_ldm.callbacks.background import Background
 from keras_ldm.callbacks.checkpoint_folder import CheckpointFolder
 from keras_ldm.callbacks.stop_signals import StopSignals
+from keras_ldm.checks import check_int
 from keras_ldm.tasks import Task
 from keras_ldm.tasks.checkpoint import (
     Progress,
@@ -21,6 +22,7 @@ from keras_ldm.tasks.checkpoint import (
     check_configuration,
     read_progress,
     restore,
+    restore_measures,
     synchronize,
 )
 from keras_ldm.tasks.continuing import ContinuingCallback
@@ -101,9 +103,9 @@ class Checkpoints(ContinuingCallback):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"Expected a folder. Received: {str(path)!r}, a file")
         for name, number, least in (("keep", keep, 1), ("keep_best", keep_best, 0)):
-            _check_int(name, number, least)
+            check_int(name, number, least)
         if every_batches is not None:
-            _check_int("every_batches", every_batches, 1)
+            check_int("every_batches", every_batches, 1)
         if every_minutes is not None and not (
             isinstance(every_minutes, (int, float)) and every_minutes > 0
         ):
@@ -193,10 +195,13 @@ class Checkpoints(ContinuingCallback):
         self._epoch, self._done = epoch, self._first_batch
         self._restore_history()
         if self._again is not None:
-            for variable, value in zip(
-                self.model.metrics_variables, restore(self.model, self._again), strict=True
-            ):
-                variable.assign(value)
+            restore(self.model, self._again)
+            if not restore_measures(self.model, self._again):
+                warnings.warn(
+                    f"Expected the metrics and diagnostics that {str(self._again)!r} is of. "
+                    f"Received: others. Those of epoch {epoch + 1} begin behind it",
+                    stacklevel=2,
+                )
             self._again = None
 
     def _restore_history(self) -> None:
@@ -318,11 +323,6 @@ class Checkpoints(ContinuingCallback):
 
 class _NotSavedError(Exception):
     """Why there is no checkpoint."""
-
-
-def _check_int(name: str, number: Any, least: int) -> None:
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"Expected `{name}` as an int >= {least}. Received: {number!r}")
 
 
 def _is_number(value: Any) -> bool:

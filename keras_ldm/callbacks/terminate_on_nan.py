@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ldm.backend import num_processes, process_index
 from keras_ldm.callbacks.checkpoints import Checkpoints
+from keras_ldm.checks import check_int
 from keras_ldm.files import atomic_write
 from keras_ldm.tasks import Task
 from keras_ldm.tasks.checkpoint import restore_weights, synchronize
@@ -34,8 +35,8 @@ class TerminateOnNaN(keras.callbacks.Callback):
         steps: at which the loss was not finite.
 
     Raises:
-        ValueError: for other arguments, outside a task's `fit`, or in several processes on PyTorch,
-            each of which knows its own loss alone.
+        ValueError: for other arguments, outside a task's `fit`, with several steps an execution, or in
+            several processes on PyTorch, each of which knows its own loss alone.
         NotADirectoryError: if `folder` is a file.
 
     Example:
@@ -60,8 +61,7 @@ class TerminateOnNaN(keras.callbacks.Callback):
             raise NotADirectoryError(f"Expected a folder. Received: {str(folder)!r}, a file")
         if roll_back is not None and not isinstance(roll_back, Checkpoints):
             raise ValueError(f"Expected `roll_back` as Checkpoints, or None. Received: {roll_back!r}")
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise ValueError(f"Expected `most` as an int >= 1. Received: {most!r}")
+        check_int("most", most, 1)
         self.roll_back, self.most = roll_back, most
         self.steps: list[int] = []
 
@@ -69,6 +69,16 @@ class TerminateOnNaN(keras.callbacks.Callback):
         """Asks the data to keep the last batches."""
         if not isinstance(self.model, Task) or self.model.training_data is None:
             raise ValueError(f"Expected a task of keras_ldm that is in `fit`. Received: {self.model!r}")
+        if self.roll_back is not None and self.roll_back.model is not self.model:
+            raise ValueError(
+                "Expected `roll_back` among the callbacks of this `fit`. "
+                "Received: Checkpoints of another training, or of none"
+            )
+        if self.model.steps_per_execution > 1:  # the loss is then seen after several
+            raise ValueError(
+                "Expected `steps_per_execution=1`, to know which step it is. "
+                f"Received: {self.model.steps_per_execution}"
+            )
         if keras.backend.backend() == "torch" and num_processes() > 1:
             raise ValueError(
                 "Expected one process, or JAX: on PyTorch each process knows its own loss alone. "
@@ -115,6 +125,8 @@ class TerminateOnNaN(keras.callbacks.Callback):
             return
         restore_weights(task, checkpoint)
         task.reset_metrics()
+        if task.gradient_norm is not None:
+            task.gradient_norm.restart()
         self._measured_nothing = True
         warnings.warn(
             f"{said}. The training goes on with the weights of {checkpoint.name!r}", stacklevel=2

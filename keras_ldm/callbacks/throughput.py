@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_ldm.backend import most_memory
+from keras_ldm.checks import check_int
 from keras_ldm.tasks import Task
 
 _GIB = 1 << 30
@@ -37,8 +38,7 @@ class Throughput(keras.callbacks.Callback):
 
     def __init__(self, skip: int = 2) -> None:
         super().__init__()
-        if not isinstance(skip, int) or skip < 1:
-            raise ValueError(f"Expected `skip` as an int >= 1. Received: {skip!r}")
+        check_int("skip", skip, 1)
         self.skip = skip
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -83,12 +83,15 @@ class NumberedSource:
         batches_a_pass: how many there are.
         steps: batches an epoch; the next epoch goes on where it ended. Without it an epoch is all of
             them.
+        restart: whether each epoch has the first `steps` batches instead, as many as there are.
     """
 
-    def __init__(self, batches_a_pass: int, steps: int | None) -> None:
+    def __init__(self, batches_a_pass: int, steps: int | None, restart: bool = False) -> None:
         self.batches_a_pass = batches_a_pass
-        self.continuous = steps is not None
+        self.continuous = steps is not None and not restart
         self.num_batches = steps if steps and batches_a_pass else batches_a_pass
+        if restart:
+            self.num_batches = min(self.num_batches, batches_a_pass)
         self.done = 0
 
     def pass_over(self, epochs: int, batches: int, in_all: int) -> None:
@@ -120,6 +123,7 @@ class ArraySource(NumberedSource):
         arrays: of one length.
         batch_size: examples a batch; the last one may have fewer.
         steps: see `NumberedSource`.
+        restart: see `NumberedSource`.
         seed: gives each pass over the arrays an order of its own; None keeps theirs.
     """
 
@@ -128,6 +132,7 @@ class ArraySource(NumberedSource):
         arrays: Mapping[str, Any],
         batch_size: int,
         steps: int | None = None,
+        restart: bool = False,
         seed: int | None = None,
     ) -> None:
         self.arrays = {str(key): to_numpy(value) for key, value in arrays.items()}
@@ -140,7 +145,7 @@ class ArraySource(NumberedSource):
         self.seed = seed
         self.length = next(iter(lengths.values()))
         self._order: tuple[int, Array] = (-1, np.arange(0))
-        super().__init__(-(-self.length // batch_size), steps)
+        super().__init__(-(-self.length // batch_size), steps, restart)
 
     def _batch_of_pass(self, first: int, place: int) -> Batch:
         rows = self._order_from(first)[place * self.batch_size : (place + 1) * self.batch_size]
@@ -161,11 +166,12 @@ class PassSource(NumberedSource):
     Args:
         data: the data.
         steps: see `NumberedSource`.
+        restart: see `NumberedSource`.
     """
 
-    def __init__(self, data: PassDataset, steps: int | None = None) -> None:
+    def __init__(self, data: PassDataset, steps: int | None = None, restart: bool = False) -> None:
         self.data = data
-        super().__init__(len(data), steps)
+        super().__init__(len(data), steps, restart)
 
     def _batch_of_pass(self, first: int, place: int) -> Batch:
         return self.data.batch_of_pass(first, place)
@@ -327,14 +333,14 @@ def make_source(
     """
     if is_arrays(data):
         arrays = data if isinstance(data, Mapping) else as_batch(data)
-        return ArraySource(arrays, 32 if batch_size is None else batch_size, steps, seed)
+        return ArraySource(arrays, 32 if batch_size is None else batch_size, steps, restart, seed)
     if batch_size is not None:
         raise ValueError(
             "Expected no `batch_size` for data that comes in batches. "
             f"Received: batch_size={batch_size} with a {type(data).__name__}"
         )
     if isinstance(data, PassDataset):
-        return PassSource(data, steps)
+        return PassSource(data, steps, restart)
     if isinstance(data, keras.utils.PyDataset):
         return IndexedSource(data, steps, restart)
     if hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):

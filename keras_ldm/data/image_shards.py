@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from keras_ldm.checks import check_int
 from keras_ldm.data.buckets import Sides, nearest_bucket
 from keras_ldm.data.images import Crop, check_square, picture_sides, read_picture
 from keras_ldm.data.pass_dataset import PassDataset
-from keras_ldm.files.record_places import Example, Record, TruncatedFileError, parse_example, records_of
+from keras_ldm.data.record_fields import RecordFields, example_of
+from keras_ldm.files.record_places import Record, TruncatedFileError, is_shard, records_of
 from keras_ldm.types import Array
 
-_PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
 _NAMED = 5  # records that a message names
 _log = logging.getLogger(__name__)
 
@@ -34,28 +34,29 @@ class ImageShards(PassDataset):
     that reads small parts slowly are better copied first.
 
     Args:
-        files: a folder, a pattern such as "data/train-*.tar", or paths, in `.tar` or `.tfrecord` files
-            (or parts of these, `.tfrecord-00000-of-00010`).
+        files: a folder, a pattern such as "data/train-*.tar" or "data/**/*.tar", or paths, of `.tar` or
+            `.tfrecord` files (or parts of these, `.tfrecord-00000-of-00010`), not compressed.
         image_size: height and width, or one side, of all images; what sticks out is cut off. None with
             `buckets`.
         batch_size: records in a batch; the last one of a pass, or of a bucket, may have fewer.
         fields: what a record has besides its picture, by the name that the task gives it: in tar files
             the ending of a member ("txt", "cls"), or "json:" and a key; in TFRecord files the name of a
             feature. Members are text, those that end in "cls" integers. By default the caption, in
-            "txt" or "caption".
-        image_field: the same for the picture: by default any member that a picture's name ends, or the
-            feature "image". Encoded, as JPEG, PNG, WebP or what else Pillow reads.
+            "txt" or "caption"; {} for pictures alone.
+        image_field: the same for the picture: by default the member whose name ends as a picture's
+            does, or the feature "image". Encoded, as JPEG, PNG, WebP or what else Pillow reads.
         buckets: sizes `(height, width)`, such as `aspect_ratio_buckets` gives: each picture goes to the
             one whose proportions are nearest to its own, and each batch has one size. Takes a look at
-            the beginning of each picture first.
-        crop: "center" or "random".
+            the beginning of each picture first, in TFRecord files at each whole record.
+        crop: "center" or "random"; "none" squeezes.
         shuffle: whether each pass has an order of its own; without it, all have that of the files.
         seed: of orders and crops.
         drop_remainder: leave out batches that are not full.
         shard: `(index, count)`: every `count`-th record alone, from the `index`-th one on, for one of
             several processes that each read their own; not with several buckets.
         most_damaged: records that may be unreadable. Another one takes the place of each, and a warning
-            in the log names it; one more ends the training with a `DamagedRecordsError`.
+            in the log names it; one more ends the training with a `DamagedRecordsError`. A TFRecord's
+            checksum is not computed: what is noticed is what cannot be parsed or decoded.
         threads: that read pictures; by default one for each core.
         progress: whether to show a progress bar while files are gone through.
         **kwargs: see `keras.utils.PyDataset`.
@@ -65,7 +66,8 @@ class ImageShards(PassDataset):
 
     Raises:
         FileNotFoundError: if there are no such files.
-        ValueError: for arguments that make no sense, or files without records.
+        ValueError: for arguments that make no sense, files without records, or records with several
+            pictures without an `image_field`.
         DamagedRecordsError: for more damaged records than may be.
 
     Example:
@@ -101,15 +103,16 @@ class ImageShards(PassDataset):
         self.sizes = _sizes(image_size, buckets)
         for side in np.ravel(self.sizes):
             check_square(int(side), crop)
-        if most_damaged < 0:
-            raise ValueError(f"Expected `most_damaged` >= 0. Received: {most_damaged}")
+        check_int("most_damaged", most_damaged, 0)
+        if threads is not None:
+            check_int("threads", threads, 1)
         if shard[1] > 1 and len(self.sizes) > 1:
             raise ValueError(
                 "Expected one size with a `shard`: processes would have batches of different sizes. "
                 f"Received: {len(self.sizes)} buckets and shard={shard}"
             )
         self.crop, self.most_damaged = crop, most_damaged
-        self.fields, self.image_field = fields, image_field
+        self.fields = RecordFields(fields, image_field)
         self.damaged: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
         self._next: tuple[tuple[int, int], Future[dict[str, Array]]] | None = None
@@ -122,7 +125,9 @@ class ImageShards(PassDataset):
         records: list[Record] = []
         for path in tqdm(paths, "looking for records", disable=not progress, delay=2, leave=False):
             try:
-                records.extend(records_of(path))
+                for record in records_of(path):
+                    self.fields.check(record)
+                    records.append(record)
             except TruncatedFileError as error:
                 self._leave_out(f"{path}: what follows record {len(records)}", error)
         if not records:
@@ -147,9 +152,9 @@ class ImageShards(PassDataset):
 
     def _sides_of(self, record: Record) -> Sides | None:
         try:
-            picture = io.BytesIO(self._picture_of(record, _example_of(record)))
-            return picture_sides(picture, record.name)
-        except ValueError as error:
+            with self.fields.picture(record, example_of(record)) as picture:
+                return picture_sides(picture, record.name)
+        except (OSError, ValueError) as error:
             self._leave_out(record.name, error)
             return None
 
@@ -171,7 +176,9 @@ class ImageShards(PassDataset):
             while found is None:  # another one in its place, always the same
                 other = next(others, None)
                 if other is None:
-                    raise ValueError(f"Expected records that can be read. Received: {self.damaged}")
+                    raise ValueError(
+                        f"Expected records that can be read. Received: none. {self._last_damages()}"
+                    )
                 found = self._read_record(int(other), place, number)
             read[at] = found
         good: list[dict[str, Any]] = [found for found in read if found is not None]
@@ -183,33 +190,16 @@ class ImageShards(PassDataset):
         record = self.records[row]
         try:
             rng = np.random.default_rng([self.seed, number, row])
-            example = _example_of(record)
-            picture = io.BytesIO(self._picture_of(record, example))
-            image = read_picture(picture, record.name, self.sizes[place], crop=self.crop, rng=rng)
-            return {"image": image, **self._fields_of(record, example)}
+            example = example_of(record)
+            with self.fields.picture(record, example) as picture:
+                image = read_picture(picture, record.name, self.sizes[place], crop=self.crop, rng=rng)
+            return {"image": image, **self.fields.values(record, example)}
         except (OSError, ValueError) as error:
             self._leave_out(record.name, error)
             return None
 
-    def _picture_of(self, record: Record, example: Example | None) -> bytes:
-        if example is not None:
-            values = example.get(self.image_field or "image") or [None]
-            if not isinstance(values[0], bytes):
-                raise ValueError(f"Expected {self.image_field or 'image'!r} in {record.name!r}")
-            return values[0]
-        if self.image_field is not None:
-            return record.read(self.image_field)
-        endings = [ending for ending in record.parts if ending.rpartition(".")[2] in _PICTURES]
-        if not endings:
-            raise ValueError(f"Expected a picture. Received: {record.name!r}: {sorted(record.parts)}")
-        return record.read(endings[0])
-
-    def _fields_of(self, record: Record, example: Example | None) -> dict[str, Any]:
-        default = {"caption": "txt" if example is None else "caption"}
-        fields = default if self.fields is None else self.fields
-        if example is None:
-            return {name: _member(record, field) for name, field in fields.items()}
-        return {name: _feature(record, example, field) for name, field in fields.items()}
+    def _last_damages(self) -> str:
+        return " / ".join(f"{name}: {why}" for name, why in list(self.damaged.items())[-_NAMED:])
 
     def _leave_out(self, name: str, error: Exception) -> None:
         if name in self.damaged:
@@ -217,8 +207,8 @@ class ImageShards(PassDataset):
         self.damaged[name] = str(error)
         if len(self.damaged) > self.most_damaged:
             raise DamagedRecordsError(
-                f"Expected at most {self.most_damaged} damaged records. Received: {len(self.damaged)}, "
-                f"the last ones {list(self.damaged.items())[-_NAMED:]}"
+                f"Expected at most {self.most_damaged} damaged records. Received: {len(self.damaged)}. "
+                f"{self._last_damages()}"
             ) from error
         _log.warning("Left out, %d so far: %s", len(self.damaged), error)
 
@@ -235,11 +225,11 @@ def find_shards(files: str | Path | Sequence[str | Path]) -> list[Path]:
     """
     if isinstance(files, (str, Path)):
         path = Path(files).expanduser()
-        parent, pattern = (path, "*") if path.is_dir() else (path.parent, path.name)
-        found = [p for p in parent.glob(pattern) if p.suffix == ".tar" or ".tfrecord" in p.name]
-        if not found:
+        found = [path] if path.is_file() else path.iterdir() if path.is_dir() else _matches(path)
+        shards = sorted(path for path in found if is_shard(path) and path.is_file())
+        if not shards:
             raise FileNotFoundError(f"Expected files .tar or .tfrecord. Received: {str(files)!r}")
-        return sorted(found)
+        return shards
     paths = [Path(file).expanduser() for file in files]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing or not paths:
@@ -247,40 +237,22 @@ def find_shards(files: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
+def _matches(pattern: Path) -> list[Path]:
+    return [Path(found) for found in glob(str(pattern), recursive=True)]
+
+
 def _sizes(image_size: int | Sides | None, buckets: Sequence[Sides] | None) -> list[Sides]:
-    sizes: list[Any] = [*(buckets or ()), *([] if image_size is None else [image_size])]
+    sizes: list[Any] = [] if image_size is None else [image_size]
+    if isinstance(buckets, Sequence):
+        sizes += buckets
     if (image_size is None) == (buckets is None) or not sizes:
         raise ValueError(
-            "Expected either `image_size` or `buckets`. "
+            "Expected either `image_size` or a list of `buckets`. "
             f"Received: image_size={image_size}, buckets={buckets}"
         )
-    if any(np.shape(size) not in ((), (2,)) for size in sizes):
+    if any(np.shape(s) not in ((), (2,)) or np.asarray(s).dtype.kind not in "iu" for s in sizes):
         raise ValueError(f"Expected sizes as (height, width), or one side. Received: {sizes}")
     return [(int(height), int(width)) for height, width in (np.broadcast_to(s, 2) for s in sizes)]
-
-
-def _example_of(record: Record) -> Example | None:
-    """What a TFRecord holds; None for a record of a tar file, whose members are read one by one."""
-    return parse_example(record.read("")) if "" in record.parts else None
-
-
-def _member(record: Record, field: str) -> Any:
-    ending, _, key = field.partition(":")
-    text = record.read(ending).decode()
-    if key:
-        values = json.loads(text)
-        if not isinstance(values, dict) or key not in values:
-            raise ValueError(f"Expected {key!r} in {record.name!r}. Received: {text[:100]!r}")
-        return values[key]
-    return int(text) if ending.rpartition(".")[2] == "cls" else text.strip()
-
-
-def _feature(record: Record, example: Example, field: str) -> Any:
-    values = example.get(field)
-    if not values:
-        raise ValueError(f"Expected {field!r} in {record.name!r}. Received: {sorted(example)}")
-    value = values[0] if len(values) == 1 else np.asarray(values)
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _stacked(name: str, values: list[Any]) -> Array:

@@ -101,7 +101,7 @@ def read_picture(
 
 
 def picture_sides(source: IO[bytes], name: str) -> tuple[int, int]:
-    """Height and width of a picture as a viewer shows it, from its first bytes.
+    """Height and width of a picture as a viewer shows it, from what is before its pixels.
 
     Args:
         source: A file open for reading.
@@ -112,7 +112,9 @@ def picture_sides(source: IO[bytes], name: str) -> tuple[int, int]:
     """
     try:
         with Image.open(source) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5  # a quarter or three
+            # A PNG may have its EXIF behind the pixels, for which all of it would be decoded.
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5  # a quarter or three
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception as error:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ldm.checks import check_int
 from keras_ldm.types import Array
 
 
@@ -44,11 +45,12 @@ class PassDataset(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"workers": 1, **kwargs})
-        index, count = shard
-        if batch_size < 1 or not 0 <= index < count:
+        check_int("batch_size", batch_size, 1)
+        if np.shape(shard) != (2,) or any(not isinstance(n, (int, np.integer)) for n in shard):
+            raise ValueError(f"Expected `shard` as (index, count). Received: {shard!r}")
+        if not 0 <= shard[0] < shard[1]:
             raise ValueError(
-                "Expected `batch_size` >= 1 and `shard` as (index, count) with 0 <= index < count. "
-                f"Received: batch_size={batch_size}, shard={shard}"
+                f"Expected `shard` as (index, count) with 0 <= index < count. Received: {shard}"
             )
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.drop_remainder, self.shard = drop_remainder, shard

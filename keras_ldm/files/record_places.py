@@ -5,13 +5,17 @@ A file is gone through once, from header to header; any record can then be read 
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 _LENGTH = struct.Struct("<QI")  # of a TFRecord, and the checksum of that
+_SHARD = re.compile(r"\.(tar|tfrecords?(-\d+-of-\d+)?)$")
 _BLOCK = 512  # of a tar file, which one of zeros ends
 _CHECKSUM = 4  # bytes behind a TFRecord
 
@@ -37,15 +41,50 @@ class Record:
         Raises:
             ValueError: if there is none of that name, or the file has become shorter.
         """
-        if part not in self.parts:
-            raise ValueError(f"Expected a {part!r}. Received: {self.name!r} with {sorted(self.parts)}")
-        start, size = self.parts[part]
-        with self.path.open("rb") as file:
-            file.seek(start)
-            data = file.read(size)
+        with self.open(part) as file:
+            data = file.read()
+        size = self.parts[part][1]
         if len(data) != size:
             raise ValueError(f"Expected {size} bytes of {self.name!r}. Received: {len(data)}")
         return data
+
+    def open(self, part: str) -> IO[bytes]:
+        """A part as a file, of which no more is read than is asked for.
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        if part not in self.parts:
+            raise ValueError(f"Expected a {part!r}. Received: {self.name!r} with {sorted(self.parts)}")
+        return io.BufferedReader(_PartOfFile(self.path, *self.parts[part]))
+
+
+class _PartOfFile(io.RawIOBase):
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._start, self._size, self._place = start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = max(0, offset + {0: 0, 1: self._place, 2: self._size}[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._place))
+        self._file.seek(self._start + self._place)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class TruncatedFileError(ValueError):
@@ -62,12 +101,14 @@ def records_of(path: Path) -> Iterator[Record]:
         TruncatedFileError: behind the last whole record of a file that ends too early.
         ValueError: if the file is neither.
     """
-    if path.suffix == ".tar":
-        yield from _of_tar(path)
-    elif ".tfrecord" in path.name:
-        yield from _of_tfrecords(path)
-    else:
+    if not is_shard(path):
         raise ValueError(f"Expected files .tar or .tfrecord. Received: {str(path)!r}")
+    yield from (_of_tar if path.suffix == ".tar" else _of_tfrecords)(path)
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file's name is that of one with records."""
+    return _SHARD.search(path.name) is not None
 
 
 def _of_tar(path: Path) -> Iterator[Record]:

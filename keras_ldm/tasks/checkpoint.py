@@ -20,7 +20,7 @@ from keras import ops
 from keras_ldm.backend import values_of
 from keras_ldm.files import read_tensors, write_safetensors
 from keras_ldm.files.tensor_file import TensorFile
-from keras_ldm.types import Array
+from keras_ldm.tasks.gradient_norm import sums_of_norms
 
 if TYPE_CHECKING:
     from keras_ldm.tasks.task import Task
@@ -123,12 +123,19 @@ class Snapshot:
 
 def _variables(task: "Task") -> dict[str, keras.Variable]:
     """By a name that says its place among those of its kind."""
+    measures = measures_of(task)
+    known = {id(variable) for variable in measures}
     kinds = {
         "weights": task.variables,
-        "optimizer": task.optimizer.variables,
-        "metrics": task.metrics_variables,
+        "optimizer": [v for v in task.optimizer.variables if id(v) not in known],
+        "metrics": measures,
     }
     return {f"{kind}/{i}/{v.path}": v for kind, these in kinds.items() for i, v in enumerate(these)}
+
+
+def measures_of(task: "Task") -> list[keras.Variable]:
+    """The variables that measure an epoch, and are no part of what is trained."""
+    return [*task.metrics_variables, *sums_of_norms(task.optimizer)]
 
 
 def _checksum(arrays: Any) -> int:
@@ -257,15 +264,12 @@ def _differences(there: Any, here: Any, where: str = "") -> Iterator[tuple[str, 
         yield where, there, here
 
 
-def restore(task: "Task", path: Path) -> list[Array]:
-    """Brings a task to the state in a checkpoint.
+def restore(task: "Task", path: Path) -> None:
+    """Brings a task to the state in a checkpoint, all but what it has measured.
 
     Args:
         task: compiled, its optimizer built.
         path: of a whole checkpoint.
-
-    Returns:
-        The values of its metrics' variables, which Keras sets to zero when an epoch begins.
 
     Raises:
         DamagedCheckpointError: if the file is no checkpoint.
@@ -273,8 +277,10 @@ def restore(task: "Task", path: Path) -> list[Array]:
     """
     variables = _variables(task)
     with _open(path) as tensors:
-        there = {_place(name): name for name in tensors}
-        here = {_place(name): name for name in variables}
+        there, here = (
+            {_place(name): name for name in names if not name.startswith("metrics")}
+            for names in (tensors, variables)
+        )
         for place in sorted(set(there) | set(here)):
             theirs, ours = (names.get(place) for names in (there, here))
             shapes = (
@@ -283,13 +289,30 @@ def restore(task: "Task", path: Path) -> list[Array]:
             )
             if shapes[0] != shapes[1]:
                 raise ValueError(
-                    f"Expected the weights, optimizer and metrics that {str(path)!r} is of, there "
+                    f"Expected the weights and the optimizer that {str(path)!r} is of, there "
                     f"{theirs} of shape {shapes[0]}. Received: {ours} of shape {shapes[1]}"
                 )
         for place, name in here.items():
-            if not name.startswith("metrics"):
-                variables[name].assign(tensors[there[place]])
-        return [tensors[name] for place, name in sorted(there.items()) if place[0] == 2]
+            variables[name].assign(tensors[there[place]])
+
+
+def restore_measures(task: "Task", path: Path) -> bool:
+    """Brings back what a task had measured of an epoch, which Keras sets to zero when one begins.
+
+    Returns:
+        Whether it could be: a task that measures something else than before begins anew.
+
+    Raises:
+        DamagedCheckpointError: if the file is no checkpoint.
+    """
+    measures = measures_of(task)
+    with _open(path) as tensors:
+        names = sorted((name for name in tensors if name.startswith("metrics")), key=_place)
+        if [tensors.shape(name) for name in names] != [tuple(v.shape) for v in measures]:
+            return False
+        for name, variable in zip(names, measures, strict=True):
+            variable.assign(tensors[name])
+    return True
 
 
 def restore_weights(task: "Task", path: Path) -> None:

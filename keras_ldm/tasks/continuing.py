@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_ldm.tasks.gradient_norm import GradientNorm
+
 _THIS_EPOCH = "this epoch"
 
 
@@ -45,7 +47,7 @@ def continuing(callbacks: Any) -> list[ContinuingCallback]:
     return [x for x in these if isinstance(x, ContinuingCallback)]
 
 
-def in_order(callbacks: Any, first: keras.callbacks.Callback | None = None) -> Any:
+def in_order(callbacks: Any, first: GradientNorm | None = None) -> Any:
     """Callbacks as `fit` runs them.
 
     Args:
@@ -56,9 +58,8 @@ def in_order(callbacks: Any, first: keras.callbacks.Callback | None = None) -> A
         ValueError: for two that may continue a training, or one in a `CallbackList`, which has an order.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        if first is not None and first not in callbacks.callbacks:
-            callbacks.callbacks.insert(0, first)
-            first.set_model(callbacks.model)
+        others = [x for x in callbacks.callbacks if not isinstance(x, GradientNorm)]  # of an earlier fit
+        callbacks.callbacks[:] = others if first is None else [first, *others]
         if found := continuing(callbacks.callbacks):
             raise ValueError(
                 f"Expected {type(found[0]).__name__} in a list of callbacks. Received: a CallbackList"

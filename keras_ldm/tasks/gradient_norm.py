@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_ldm.types import Tensor
 
+_NAME = "gradient_norms"
+
 
 class GradientNorm(keras.callbacks.Callback):
     """Puts the mean norm of the gradients of an epoch into its logs, as `gradient_norm`.
@@ -28,7 +30,10 @@ class GradientNorm(keras.callbacks.Callback):
     def build(self) -> None:
         """Makes the variable, of the sum of all norms and their number, where it is missing."""
         if self.sums is None:
-            self.sums = self.optimizer.add_variable((2,), "zeros", "float32", name="gradient_norms")
+            there = sums_of_norms(self.optimizer)  # of a task that was compiled before
+            self.sums = (
+                there[0] if there else self.optimizer.add_variable((2,), "zeros", "float32", name=_NAME)
+            )
 
     def __call__(self, gradients: Sequence[Tensor | None]) -> None:
         """Takes the gradients of a step in."""
@@ -40,6 +45,10 @@ class GradientNorm(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins anew."""
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what was taken in."""
         if self.sums is not None:
             self.sums.assign(np.zeros(2, "float32"))
 
@@ -48,3 +57,8 @@ class GradientNorm(keras.callbacks.Callback):
         if self.sums is not None and logs is not None:
             total, count = ops.convert_to_numpy(self.sums)
             logs["gradient_norm"] = float(total / count) if count else float("nan")
+
+
+def sums_of_norms(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Those of an optimizer's variables that measure its gradients: one, or none."""
+    return [variable for variable in optimizer.variables if variable.name == _NAME]

@@ -156,7 +156,8 @@ class TaskDataset(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Starts an epoch."""
-        self.kept_batches.clear()
+        last = max(self.kept_batches, default=None)  # which comes before the first one
+        self.kept_batches = {} if last is None else {-1: self.kept_batches[last]}
         self.source.start_epoch(self.batches_done() - self.first_batch)
 
     def on_epoch_end(self) -> None:

@@ -163,6 +163,12 @@ class LatentDiffusion(GenerativeTask):
         self.loss_by_timestep = LossByTimestep(self.schedule.num_timesteps) if diagnostics else None
         super().compile(optimizer, diagnostics=diagnostics, **kwargs)
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All that is measured."""
+        parts = self.loss_by_timestep.means if self.loss_by_timestep is not None else []
+        return [*super().metrics, *parts]
+
     def call(self, inputs: Batch, training: bool = False) -> dict[str, Tensor]:
         """Draws timesteps and noise, and predicts; with the averaged weights outside training."""
         if training:

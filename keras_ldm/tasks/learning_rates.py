@@ -1,10 +1,12 @@
 """Learning rates that change with the updates, besides those of Keras."""
 
+from numbers import Real
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_ldm.checks import check_int
 from keras_ldm.types import Config, Tensor
 
 
@@ -42,14 +44,14 @@ class LinearWarmUp(keras.optimizers.schedules.LearningRateSchedule):
     ) -> None:
         super().__init__()
         is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
-        if not is_schedule and not (isinstance(learning_rate, (int, float)) and learning_rate >= 0):
+        is_rate = isinstance(learning_rate, Real) and not isinstance(learning_rate, bool)
+        if not is_schedule and not (is_rate and learning_rate >= 0):
             raise ValueError(
                 f"Expected `learning_rate` >= 0, or a schedule. Received: {learning_rate!r}"
             )
-        if isinstance(warm_up_steps, bool) or not isinstance(warm_up_steps, int) or warm_up_steps < 1:
-            raise ValueError(f"Expected `warm_up_steps` as an int >= 1. Received: {warm_up_steps!r}")
-        self.learning_rate = learning_rate
-        self.warm_up_steps = warm_up_steps
+        check_int("warm_up_steps", warm_up_steps, 1)
+        self.learning_rate = learning_rate if is_schedule else float(learning_rate)
+        self.warm_up_steps = int(warm_up_steps)
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:

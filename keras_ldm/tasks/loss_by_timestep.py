@@ -8,18 +8,18 @@ from keras_ldm.types import Tensor
 _PARTS = 4
 
 
-class LossByTimestep(keras.layers.Layer):
+class LossByTimestep:
     """Mean losses of the quarters of the timesteps, `loss_quarter1` having the least noise.
+
+    No layer, so that a task that has none any more does not go on measuring it.
 
     Args:
         num_timesteps: of the schedule.
     """
 
     def __init__(self, num_timesteps: int) -> None:
-        super().__init__(name="loss_by_timestep")
         self.num_timesteps = num_timesteps
         self.means = [MeanOrNaN(name=f"loss_quarter{part + 1}") for part in range(_PARTS)]
-        self.built = True
 
     def update(self, losses: Tensor, timesteps: Tensor) -> None:
         """Takes a batch in.

@@ -139,6 +139,58 @@ def test_diagnostics_do_not_change_the_training(tmp_path) -> None:
         assert again[name] == pytest.approx(values, rel=1e-6, nan_ok=True)
 
 
+def test_compiled_again_measures_what_was_asked_for_last() -> None:
+    task = latent_diffusion(latent_scale=1.0)
+    optimizer = keras.optimizers.Adam(1e-3)
+    for diagnostics, count in ((True, 6), (True, 6), (False, 1)):
+        task.compile(optimizer, diagnostics=diagnostics)
+        history = task.fit(images(), batch_size=5, verbose=0).history
+        assert len(history) == count and len(task.metrics) == max(count - 1, 1)
+        assert sum(v.name == "gradient_norms" for v in optimizer.variables) == 1
+
+
+def test_a_list_of_callbacks_that_is_used_again() -> None:
+    callbacks = keras.callbacks.CallbackList([], add_history=True)
+    for diagnostics, count in ((True, 1), (True, 2), (False, 2)):  # Keras's history is never emptied
+        task = latent_diffusion(latent_scale=1.0)
+        task.compile(diagnostics=diagnostics)
+        callbacks.set_model(task)
+        history = task.fit(images(), batch_size=5, verbose=0, callbacks=callbacks).history
+        assert len(history["gradient_norm"]) == count
+    assert [type(c).__name__ for c in callbacks.callbacks] == ["History"]
+
+
+def test_diagnostics_begin_in_a_training_that_goes_on(tmp_path) -> None:
+    """At the beginning of an epoch and within one; the weights are those of a training without."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(numpy(self.model.batches)) == 5:
+                raise KeyboardInterrupt
+
+    def train(diagnostics, folder, epochs=2, **kwargs):
+        task = latent_diffusion(latent_scale=1.0)
+        task.compile(keras.optimizers.Adam(1e-2), diagnostics=diagnostics)
+        callbacks = [Checkpoints(folder, every_batches=1), *kwargs.get("others", [])]
+        history = task.fit(images(), batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
+        return weights(task), history.history
+
+    plain = train(False, tmp_path / "plain")
+    train(False, tmp_path / "one", epochs=1)
+    begun = train(True, tmp_path / "one")
+    assert begun[1]["loss"] == pytest.approx(plain[1]["loss"], rel=1e-6)
+    assert len(begun[1]["gradient_norm"]) == 1 and begun[1]["gradient_norm"][0] > 0
+    with pytest.raises(KeyboardInterrupt):
+        train(False, tmp_path / "two", others=[Stop()])
+    with pytest.warns(UserWarning, match="the metrics and diagnostics that .* Those of epoch 2 begin"):
+        within = train(True, tmp_path / "two")
+    for found in (begun, within):
+        for a, b in zip(plain[0], found[0], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    again = train(False, tmp_path / "two", epochs=3)  # and end in one
+    assert "gradient_norm" in again[1] and len(again[1]["gradient_norm"]) == 1
+
+
 # === Speed ===
 
 
@@ -235,6 +287,57 @@ def test_going_back_at_the_end_of_an_epoch_measures_nothing(tmp_path) -> None:
     assert np.isnan(history["loss"]).all() and len(history["loss"]) == 2
 
 
+def test_gradients_after_going_back_are_those_since(tmp_path) -> None:
+    """As all measures of the epoch are."""
+
+    class Norms(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            counts.append(float(numpy(self.model.gradient_norm.sums)[1]))
+
+    counts, checkpoints = [], Checkpoints(tmp_path, every_batches=1)
+    with pytest.warns(UserWarning, match="goes on with the weights"):
+        history = spoilt(diagnostics=True).fit(
+            with_nan(16), batch_size=4, shuffle=False, verbose=0,
+            callbacks=[TerminateOnNaN(roll_back=checkpoints), Norms(), checkpoints],
+        ).history  # fmt: skip
+    assert counts == [1.0, 2.0, 0.0, 1.0] and np.isfinite(history["gradient_norm"]).all()
+
+
+def test_the_batch_before_the_first_one_of_an_epoch(tmp_path) -> None:
+    moments = with_nan(12)["moments"]
+    moments[8] = 0.5
+    last = moments[8:].copy()
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return {"moments": moments[4 * index : 4 * index + 4]}
+
+        def on_epoch_end(self):
+            moments[0] = np.nan
+
+    guard = TerminateOnNaN(tmp_path)
+    with pytest.warns(UserWarning, match="step 4, batch 1 of epoch 2"):
+        spoilt().fit(Batches(), epochs=3, verbose=0, callbacks=[guard])
+    with np.load(tmp_path / "nan_step_00000004.npz") as saved:
+        np.testing.assert_array_equal(saved["before/moments"], last)
+        assert np.isnan(saved["moments"]).any()
+
+
+def test_what_a_guard_cannot_watch(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="`roll_back` among the callbacks of this `fit`"):
+        spoilt().fit(with_nan(), verbose=0, callbacks=[TerminateOnNaN(roll_back=checkpoints)])
+    if keras.backend.backend() != "torch":
+        task = spoilt(steps_per_execution=2)
+        with pytest.raises(ValueError, match="`steps_per_execution=1`.*Received: 2"):
+            task.fit(with_nan(), verbose=0, callbacks=[TerminateOnNaN()])
+
+
 def test_what_goes_back_is_what_was_saved(tmp_path) -> None:
     """All but batches and random states, which go on."""
     checkpoints = Checkpoints(tmp_path, every_batches=2)
@@ -283,7 +386,8 @@ def test_warm_up() -> None:
     for n in (0, 1, 5, 10):
         expected = float(cosine(n)) * min(1.0, (n + 1) / 2)
         assert float(both(n)) == pytest.approx(expected) == float(again(n))
-    for arguments in ((-1.0, 3), ("fast", 3), (1.0, 0), (1.0, True)):
+    assert float(LinearWarmUp(np.float32(0.5), np.int64(4))(0)) == 0.125
+    for arguments in ((-1.0, 3), ("fast", 3), (1.0, 0), (1.0, True), (True, 3)):
         with pytest.raises(ValueError, match="Expected `"):
             LinearWarmUp(*arguments)
 

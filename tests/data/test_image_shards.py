@@ -16,7 +16,7 @@ from keras_ldm.backend import BatchShare
 from keras_ldm.callbacks import Checkpoints
 from keras_ldm.data import DamagedRecordsError, ImageShards, aspect_ratio_buckets
 from keras_ldm.data.buckets import nearest_bucket
-from keras_ldm.files.record_places import parse_example
+from keras_ldm.files.record_places import _PartOfFile, parse_example
 from keras_ldm.tasks.inputs import TaskDataset
 from tests.tasks.tiny import largest_difference, latent_diffusion, state
 
@@ -189,6 +189,8 @@ def example(**features):
     for name, value in features.items():
         if isinstance(value, bytes):
             feature = field(1, field(1, value))
+        elif isinstance(value, list):
+            feature = field(1, b"".join(field(1, v) for v in value))
         elif isinstance(value, float):
             feature = field(2, field(1, struct.pack("<f", value)))
         else:
@@ -302,14 +304,24 @@ def test_none_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either `image_size` or `buckets`"),
-        ({"image_size": 8, "buckets": [(8, 8)]}, "either `image_size` or `buckets`"),
-        ({"buckets": []}, "either `image_size` or `buckets`"),
+        ({}, "either `image_size` or a list of `buckets`"),
+        ({"image_size": 8, "buckets": [(8, 8)]}, "either `image_size` or a list"),
+        ({"buckets": []}, "a list of `buckets`"),
+        ({"buckets": 16}, "a list of `buckets`. Received: image_size=None, buckets=16"),
         ({"image_size": (8, 8, 3)}, "sizes as"),
+        ({"image_size": 8.5}, "sizes as"),
         ({"image_size": 0}, "at least 1"),
         ({"image_size": 8, "crop": "left"}, "`crop` must be"),
-        ({"image_size": 8, "batch_size": 0}, "`batch_size` >= 1"),
+        ({"image_size": 8, "batch_size": 0}, "`batch_size` as an int >= 1. Received: 0"),
+        ({"image_size": 8, "batch_size": 2.5}, "`batch_size` as an int >= 1. Received: 2.5"),
         ({"image_size": 8, "shard": (2, 2)}, "`shard` as"),
+        ({"image_size": 8, "shard": 1}, "`shard` as .index, count.. Received: 1"),
+        ({"image_size": 8, "shard": (0.0, 2)}, "`shard` as .index, count.. Received: .0.0, 2"),
+        ({"image_size": 8, "threads": 0}, "`threads` as an int >= 1. Received: 0"),
+        ({"image_size": 8, "most_damaged": -1}, "`most_damaged` as an int >= 0. Received: -1"),
+        ({"image_size": 8, "fields": "txt"}, "Expected `fields` such as .*Received: fields='txt'"),
+        ({"image_size": 8, "fields": {"caption": None}}, "Expected `fields` such as"),
+        ({"image_size": 8, "image_field": 1}, "image_field=1"),
         ({"image_size": 8, "batch_size": 99, "drop_remainder": True}, "at least a batch of 99"),
     ],
 )
@@ -322,6 +334,78 @@ def test_missing_files(tmp_path):
     for files in (tmp_path, str(tmp_path / "*.tar"), [tmp_path / "a.tar"], []):
         with pytest.raises(FileNotFoundError):
             ImageShards(files, 8)
+
+
+def test_files_by_pattern(tmp_path):
+    """In folders too; files that only look like it, and folders, are none."""
+    for name in ("a/train-0.tar", "b/train-1.tar", "b/c/train-2.tar", "b/[x].tar"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_tar(tmp_path / name, [("one", {"png": picture(1), "txt": b"a"})])
+    (tmp_path / "b" / "train-3.tar").mkdir()
+    (tmp_path / "b" / "train-4.tfrecord.index").write_text("no records")
+    for pattern, count in (("*/train-*", 2), ("**/*.tar", 4), ("b/*", 2), ("b", 2), ("b/[x].tar", 1)):
+        assert ImageShards(str(tmp_path / pattern), 8, 1).num_records == count
+    with pytest.raises(ValueError, match="Expected files .tar or .tfrecord.*index"):
+        ImageShards([tmp_path / "b" / "train-4.tfrecord.index"], 8, 1)
+
+
+def test_which_member_is_the_picture(tmp_path):
+    """Two could be: then it has to be said; upper case is no matter."""
+    members = {"PNG": picture(1), "mask.PNG": picture(2), "TXT": b"a", "JSON": b'{"Title": "b"}'}
+    write_tar(tmp_path / "a.tar", [("one", members)])
+    with pytest.raises(ValueError, match="Expected `image_field`.*a.tar: one' with several"):
+        ImageShards(tmp_path, 8, 1)
+    for field, number in (("png", 1), ("Mask.Png", 2)):
+        data = ImageShards(
+            tmp_path, 8, 1, image_field=field, fields={"caption": "Txt", "title": "JSON:Title"}
+        )
+        assert numbers_of(data[0]) == [number]
+        assert (data[0]["caption"].tolist(), data[0]["title"].tolist()) == (["a"], ["b"])
+
+
+def test_what_a_caption_is(tmp_path):
+    """Null is none; several of a TFRecord are text; pictures without any are told how."""
+    write_tar(tmp_path / "a.tar", [(n, {"png": picture(1), "json": b'{"a": null}'}) for n in "12"])
+    data = ImageShards(tmp_path / "a.tar", 8, 2, fields={"caption": "json:a"})
+    with pytest.raises(ValueError, match="Expected records that can be read.*Expected 'a' in"):
+        data[0]
+    with pytest.raises(ValueError, match="Data without captions need `fields={}`"):
+        ImageShards(tmp_path / "a.tar", 8, 2)[0]
+    assert set(ImageShards(tmp_path / "a.tar", 8, 2, fields={})[0]) == {"image"}
+    pair = example(image=picture(3), caption=[b"one", b"two"])
+    write_tfrecords(tmp_path / "b.tfrecord", [pair])
+    caption = ImageShards(tmp_path / "b.tfrecord", 8, 1)[0]["caption"]
+    assert caption.tolist() == [["one", "two"]]
+
+
+def test_buckets_read_beginnings(tmp_path, monkeypatch):
+    """Of large pictures a small part, and none is decoded."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    read: list[int] = []
+    whole = _PartOfFile.readinto
+    monkeypatch.setattr(
+        _PartOfFile, "readinto", lambda self, out: read.append(whole(self, out)) or read[-1]
+    )
+    for kind in ("png", "jpg"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, {"jpg": "JPEG"}.get(kind, kind))
+        write_tar(tmp_path / f"{kind}.tar", [(str(n), {kind: buffer.getvalue()}) for n in range(3)])
+        read.clear()
+        data = ImageShards(
+            tmp_path / f"{kind}.tar", buckets=[(60, 40), (40, 60)], batch_size=3, fields={}
+        )
+        assert 0 < sum(read) < 3 * 0.5 * len(buffer.getvalue()), kind
+        assert data[0]["image"].shape == (3, 60, 40, 3)
+
+
+def test_measuring_ends_with_the_data(folder):
+    """As it does for every other kind of data."""
+    data = ImageShards(folder, 16, 8, fields={})
+    arrays = {"image": np.zeros((22, 16, 16, 3), "uint8")}
+    for x, size in ((data, None), (arrays, 8)):
+        dataset = TaskDataset(x, lambda batch: batch, batch_size=size, steps=10)
+        assert dataset.num_batches == 3
+    assert TaskDataset(data, lambda batch: batch, steps=10, restart=False).num_batches == 10
 
 
 def test_damage_within_a_tar_file(tmp_path):
