@@ -1,5 +1,6 @@
 """Every test starts from the same global state of Keras."""
 
+import os
 from collections.abc import Iterator
 
 import keras
@@ -13,6 +14,19 @@ elif keras.backend.backend() == "torch":
     import torch
 
     torch.set_num_threads(1)  # tiny arrays, on machines that do other things too
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles on JAX what many tests have in common once, for this run and the next ones."""
+    if keras.backend.backend() == "jax" and config.cache is not None:
+        settings = {
+            "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        for name, value in settings.items():
+            os.environ[name.upper()] = str(value)  # for programs that tests start
+            jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True)

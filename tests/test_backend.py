@@ -56,6 +56,24 @@ def test_given_values_replace_those_of_the_variables() -> None:
     assert result(values_of([a, b])) == 43.0
 
 
+def test_other_variables_stand_in_for_those_of_a_function() -> None:
+    """As averages do for weights, in turns; each is traced once and read anew at each call."""
+    weight, average = keras.Variable(2.0), keras.Variable(5.0)
+    traces = []
+
+    def function(x):
+        traces.append(x)
+        return x * weight
+
+    compiled, x = compile_function(function, [weight]), ops.ones(())
+    found = []
+    for change in (0.0, 1.0, 2.0):
+        average.assign_add(change)
+        found += [float(ops.convert_to_numpy(compiled(values_of([v]), x))) for v in (weight, average)]
+    assert found == [2.0, 5.0, 2.0, 6.0, 2.0, 8.0]
+    assert len(traces) == {"tensorflow": 2, "jax": 1, "torch": 6}[BACKEND]
+
+
 def test_every_variable_needs_a_value() -> None:
     a, b = keras.Variable(2.0), keras.Variable(3.0)
     compiled = compile_function(lambda x: x * a + b, [a, b])

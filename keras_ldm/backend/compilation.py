@@ -1,6 +1,7 @@
 """Compiling functions, each backend in its own way."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -56,7 +57,7 @@ def compile_function(
         import tensorflow as tf
 
         use_xla = resolve_jit_compile(jit_compile)
-        return tf.function(stateless, jit_compile=use_xla, autograph=False)
+        return _reading(stateless, partial(tf.function, jit_compile=use_xla, autograph=False))
     if name == "jax":
         import jax
 
@@ -70,8 +71,32 @@ def compile_function(
     )
 
 
-def values_of(variables: Sequence[keras.Variable]) -> list[Tensor]:
-    """The variables' present values, in the form `compile_function` takes."""
+def _reading(stateless: Callable[..., Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """On TensorFlow, a program that reads variables itself: to hand over hundreds takes longer.
+
+    Args:
+        stateless: from values and arguments.
+        compiled: what compiles.
+    """
+    of_tensors = compiled(stateless)
+    programs: dict[tuple[int, ...], Callable[..., Any]] = {}  # one for weights, one for averages
+
+    def call(values: Sequence[Any], *args: Any) -> Any:
+        if not all(isinstance(value, keras.Variable) for value in values):
+            return of_tensors(values, *args)
+        key = tuple(map(id, values))
+        if key not in programs:
+            programs[key] = compiled(lambda *args: stateless([v.value for v in values], *args))
+        return programs[key](*args)
+
+    return call
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
+    """The variables' present values, in the form `compile_function` takes.
+
+    On TensorFlow these are the variables themselves: what is compiled reads them when it runs.
+    """
     if keras.backend.backend() == "tensorflow":
-        return [keras.ops.convert_to_tensor(variable) for variable in variables]
+        return list(variables)
     return [variable.value for variable in variables]

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_ldm.backend.adam import FusedAdam
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
 from keras_ldm.backend.distribution import average_over_processes
 from keras_ldm.types import Tensor
@@ -56,7 +57,7 @@ def prepare_updates(
     that are not in a batch stand still and clips by another norm; here they are made dense.
 
     An update is some fifteen small operations on each weight. Where the training step is not compiled as
-    a whole, XLA makes them one: half the time.
+    a whole, XLA makes them one: half the time. For Adam and AdamW TensorFlow has a kernel of its own.
 
     On PyTorch the gradients are averaged over the processes of `torch.distributed`, if there are some.
 
@@ -82,6 +83,7 @@ def prepare_updates(
         return
     import tensorflow as tf
 
+    fused = FusedAdam(inner) if is_tensorflow_on_cpu() and FusedAdam.fits(inner) else None
     compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:
@@ -89,6 +91,10 @@ def prepare_updates(
         variables = list(trainable_variables or ())
         if not optimizer.built or not variables or any(gradient is None for gradient in grads):
             plain(grads, trainable_variables)
+            return
+        if fused is not None:
+            fused.begin()
+            plain(grads, variables)
             return
         key = tuple(id(variable) for variable in variables)
         if key not in compiled:

@@ -7,6 +7,7 @@ and waits between its turns, so that runs can alternate.
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -342,6 +343,7 @@ def rates(
 def _serve(networks: Networks, library: str, connection: Connection) -> None:
     if library == "keras":
         os.environ["KERAS_BACKEND"] = "tensorflow"
+        sys.modules.update(jax=None, sklearn=None)  # TensorFlow and Keras import them where they are
         import keras_ldm as kl
 
         kl.enable_batch_parallelism()
