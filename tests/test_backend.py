@@ -139,6 +139,7 @@ UPDATES = {
     "plain": {},
     "clipped": {"global_clipnorm": 0.01, "weight_decay": 0.1},
     "accumulated": {"gradient_accumulation_steps": 2},
+    "amsgrad": {"amsgrad": True},  # for which TensorFlow's kernel does not do
     "scheduled": {
         "learning_rate": keras.optimizers.schedules.CosineDecay(
             0.1, 3, warmup_target=0.2, warmup_steps=1
@@ -177,6 +178,32 @@ def test_prepared_updates_are_those_of_the_optimizer(options, scaled, least, mon
     )
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_updates_between_which_a_gradient_is_missing(compiled: bool) -> None:
+    """They are the optimizer's own, whatever the steps before were."""
+
+    def train(prepared: bool) -> list[np.ndarray]:
+        variables = [keras.Variable(np.ones(3, "float32")) for _ in range(2)]
+        optimizer = keras.optimizers.Adam(0.1)
+        optimizer.build(variables)
+        if prepared:
+            prepare_updates(optimizer)
+        if compiled and BACKEND == "tensorflow":
+            import tensorflow as tf
+
+            apply = tf.function(lambda grads: optimizer.apply(grads, variables), autograph=False)
+        else:
+            apply = lambda grads: optimizer.apply(grads, variables)  # noqa: E731
+        for step, missing in enumerate((False, False, True, True, False), 1):
+            gradient = ops.convert_to_tensor(np.array([1.0, -2.0, 3.0], "float32") * step)
+            apply([gradient, None if missing else gradient])
+        return [ops.convert_to_numpy(v) for v in variables]
+
+    if BACKEND != "jax":  # where updates are no assignments
+        for a, b in zip(train(True), train(False), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [10, 10_000_000])

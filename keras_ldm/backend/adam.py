@@ -1,5 +1,7 @@
 """Adam's update as one operation on each weight, on TensorFlow's CPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -24,16 +26,19 @@ class FusedAdam:
 
     @staticmethod
     def fits(optimizer: keras.optimizers.Optimizer) -> bool:
-        """Whether an optimizer is such a one, on one device."""
-        import tensorflow as tf
-
+        """Whether an optimizer is such a one."""
         kinds = (keras.optimizers.Adam, keras.optimizers.AdamW)
-        return type(optimizer) in kinds and not optimizer.amsgrad and not tf.distribute.has_strategy()
+        return type(optimizer) in kinds and not optimizer.amsgrad
 
-    def begin(self) -> None:
-        """Called before the updates of a step: computes what all of them need."""
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A scope of the updates of one step, on one device; outside it updates are Keras's own."""
         step = ops.cast(self.optimizer.iterations + 1, "float32")
         self._powers = (ops.power(self.optimizer.beta_1, step), ops.power(self.optimizer.beta_2, step))
+        try:
+            yield
+        finally:
+            self._powers = None  # they are of this step, and of its graph
 
     def update(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         """Updates one weight, of Keras or TensorFlow, as `keras.optimizers.Adam.update_step` does."""

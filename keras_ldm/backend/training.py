@@ -92,9 +92,9 @@ def prepare_updates(
         if not optimizer.built or not variables or any(gradient is None for gradient in grads):
             plain(grads, trainable_variables)
             return
-        if fused is not None:
-            fused.begin()
-            plain(grads, variables)
+        if fused is not None and not tf.distribute.has_strategy():
+            with fused.step():
+                plain(grads, variables)
             return
         key = tuple(id(variable) for variable in variables)
         if key not in compiled:

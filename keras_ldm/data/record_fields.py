@@ -26,9 +26,10 @@ class RecordFields:
     """
 
     def __init__(self, fields: Mapping[str, str] | None, image_field: str | None) -> None:
-        known = fields if isinstance(fields, Mapping) else {}
-        names = [*known, *known.values(), image_field or ""]
-        if known is not fields is not None or any(not isinstance(name, str) for name in names):
+        pairs = fields.items() if isinstance(fields, Mapping) else ()
+        names = [*(name for pair in pairs for name in pair), image_field or ""]
+        is_kind = fields is None or isinstance(fields, Mapping)
+        if not is_kind or not all(isinstance(name, str) for name in names):
             raise ValueError(
                 'Expected `fields` such as {"caption": "txt"} and `image_field` as a name. '
                 f"Received: fields={fields!r}, image_field={image_field!r}"
@@ -86,9 +87,11 @@ class RecordFields:
         """
         default = {"caption": "txt" if example is None else "caption"}
         fields = default if self.fields is None else self.fields
-        read = _member if example is None else _feature
         try:
-            return {name: read(record, example or {}, field) for name, field in fields.items()}
+            return {
+                name: _member(record, field) if example is None else _feature(record, example, field)
+                for name, field in fields.items()
+            }
         except ValueError as error:
             if self.fields is not None:
                 raise
@@ -104,7 +107,7 @@ def _pictures(record: Record) -> list[str]:
     return [ending for ending in record.parts if ending.rpartition(".")[2] in _PICTURES]
 
 
-def _member(record: Record, example: Example, field: str) -> Any:
+def _member(record: Record, field: str) -> Any:
     ending, key = field.partition(":")[::2]
     ending = ending.lower()
     text = record.read(ending).decode()
