@@ -20,6 +20,7 @@ It trains a small U-Net on latents of the emoji, and leaves in `runs/several_dev
 
 import argparse
 import json
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -123,7 +124,8 @@ def main() -> None:
             ],
         ).history
     if process_index() == 0:
-        (arguments.output / "history.json").write_text(json.dumps(history, indent=2))
+        known = {name: [v if math.isfinite(v) else None for v in vs] for name, vs in history.items()}
+        (arguments.output / "history.json").write_text(json.dumps(known, indent=2, allow_nan=False))
         for name, values in history.items():
             print(f"{name}: {values[-1]:.4g}")
         if keras.backend.backend() != "jax" or num_processes() == 1:

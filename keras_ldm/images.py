@@ -1,5 +1,6 @@
 """What an image must be, and its way to [-1, 1] and back."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,22 @@ def check_images(images: Any, channels: int, factor: int, name: str = "image") -
         raise ValueError(
             f"Expected float images in [-1, 1]. {received}, "
             f"values from {values.min():.4g} to {values.max():.4g}"
+        )
+    return values
+
+
+def check_training_images(images: Any, channels: int, factor: int) -> Array:
+    """Refuses what is not a batch of images, as `check_images`; warns of what looks like [0, 1].
+
+    A model that is trained on images in [0, 1] learns, and draws them pale: nothing else would tell.
+    """
+    values = check_images(images, channels, factor)
+    if values.dtype != np.uint8 and values.size and 0 <= values.min() < values.max():
+        warnings.warn(
+            "Expected float images in [-1, 1]. Received: values from "
+            f"{values.min():.4g} to {values.max():.4g}, as of images in [0, 1]. If that is what they "
+            "are, give 2 * images - 1, or uint8",
+            stacklevel=2,
         )
     return values
 

@@ -37,11 +37,39 @@ def gradients(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndar
     if name == "jax":
         import jax
 
-        return [np.asarray(g) for g in jax.grad(function, range(len(arrays)))(*arrays)]
+        # Compiled, since an eager gradient lowers each of its operations anew.
+        return [np.asarray(g) for g in jax.jit(jax.grad(function, range(len(arrays))))(*arrays)]
     import torch
 
     tensors = [torch.tensor(value, requires_grad=True) for value in arrays]
     return [gradient.numpy() for gradient in torch.autograd.grad(function(*tensors), tensors)]
+
+
+def penalty_gradient(layer: Callable[..., Any], x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The gradient, by x, of the squared norm of that of `sum(layer(x) * weights)`."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        def penalty(x: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = tf.reduce_sum(layer(x) * weights)
+            return tf.reduce_sum(tf.square(tape.gradient(value, x)))
+
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        def penalty(x: Any) -> Any:
+            return (jax.grad(lambda x: (layer(x) * weights).sum())(x) ** 2).sum()
+
+    else:
+        import torch
+
+        def penalty(x: Any) -> Any:
+            value = (layer(x) * torch.from_numpy(weights)).sum()
+            return (torch.autograd.grad(value, x, create_graph=True)[0] ** 2).sum()
+
+    return gradients(penalty, x)[0]
 
 
 def randomize(layer: keras.layers.Layer, scale: float = 0.2) -> None:

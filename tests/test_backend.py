@@ -163,6 +163,7 @@ def test_prepared_updates_are_those_of_the_optimizer(options, scaled, least, mon
         model.build((None, *inputs.shape[1:]))
         model.set_weights([first, second, np.zeros(3)])
         optimizer = keras.optimizers.AdamW(**{"learning_rate": 0.1, **options})
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
         if scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=2)
         model.compile(optimizer, loss="mse", jit_compile=BACKEND == "jax")

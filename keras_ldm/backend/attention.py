@@ -61,8 +61,10 @@ def _on_tensorflow(query: Tensor, key: Tensor, value: Tensor, chunks: int) -> Te
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
     """Of queries that are scaled already, `(..., queries, keys)`."""
+    import tensorflow as tf
+
     ops = keras.ops
-    scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
+    scores = tf.matmul(query, key, transpose_b=True)
     return ops.cast(ops.softmax(ops.cast(scores, "float32")), key.dtype)
 
 

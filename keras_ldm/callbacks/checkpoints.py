@@ -13,6 +13,7 @@ from keras import ops
 from keras_ldm.backend import process_index
 from keras_ldm.callbacks.background import Background
 from keras_ldm.callbacks.checkpoint_folder import CheckpointFolder
+from keras_ldm.callbacks.folder_lock import FolderLock
 from keras_ldm.callbacks.stop_signals import StopSignals
 from keras_ldm.checks import check_int
 from keras_ldm.tasks import Task
@@ -58,7 +59,7 @@ class Checkpoints(ContinuingCallback):
     Args:
         folder: of the files `checkpoint-{batches:08d}.safetensors`, and of `task.keras`, which
             `keras_ldm.tasks.load` needs to make a task of one. Made if it is missing. One for each
-            training, and for one process at a time.
+            training; another process that trains into it is refused, where the system has file locks.
         every_batches: saves after so many batches, besides; None for not.
         every_minutes: saves after so much time, besides; None for not.
         keep: how many of the newest stay; a second one is there in case that one is damaged.
@@ -70,10 +71,10 @@ class Checkpoints(ContinuingCallback):
         verbose: whether to say where the training goes on.
 
     Raises:
-        ValueError: for arguments that make no sense; when training begins, if the newest checkpoint is
-            of another task or optimizer, in the middle of an epoch of another length, or behind the
-            task, or if none is whole; after an epoch without `monitor` in its logs. One that begins with
-            "val_" may be missing, with a warning.
+        ValueError: for arguments that make no sense; when training begins, if another process trains
+            into the folder, if the newest checkpoint is of another task or optimizer, in the middle of
+            an epoch of another length, or behind the task, or if none is whole; after an epoch without
+            `monitor` in its logs. One that begins with "val_" may be missing, with a warning.
         NotADirectoryError: if `folder` is a file.
         OSError: when training begins, if nothing can be written there.
 
@@ -116,6 +117,7 @@ class Checkpoints(ContinuingCallback):
         self.verbose = verbose
         self._signals = StopSignals(stop_signals)
         self._folder = CheckpointFolder(path, keep, keep_best, monitor, mode)
+        self._lock = FolderLock(path)
         self._background = Background.of(path)
         self._interrupted: tuple[Task, int] | None = None
 
@@ -143,6 +145,8 @@ class Checkpoints(ContinuingCallback):
         self._before: Progress | None = None  # the history, to be brought back
         self._again: Path | None = None  # where to bring everything back from once more
         self._first_batch = self._read_before = self._epochs_read = 0
+        if process_index() == 0:
+            self._lock.acquire()
         newest = self._folder.newest()
         if newest is not None:
             self._continue_from(task, newest)
@@ -250,8 +254,10 @@ class Checkpoints(ContinuingCallback):
         self._leave_if_asked_to()
 
     def on_fit_end(self) -> None:
-        """Leaves signals to others again."""
+        """Leaves signals and the folder to others again."""
         self._signals.ignore()
+        self._wait()
+        self._lock.release()
         if isinstance(self.model, Task):
             self._interrupted = self.model, int(ops.convert_to_numpy(self.model.batches))
 

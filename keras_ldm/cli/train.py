@@ -36,7 +36,11 @@ def add_parser(subparsers: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("config", nargs="?", metavar="CONFIG", help="a Python file, see below")
-    what.add_argument("--preset", metavar="NAME", help="a preset's task, to train on --data")
+    what.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="a preset's task, to train on --data: small_autoencoder, small_text_to_image or emoji",
+    )
     parser.add_argument("--output", metavar="OUTPUT", help="folder to write to")
     parser.add_argument(
         "--data", metavar="DATA", help="of a preset: a folder of pictures, or 'emoji', those that ship"
@@ -50,7 +54,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--first-stage", metavar="FILE", help="of a preset that draws: a trained autoencoder's task"
     )
-    parser.add_argument("--epochs", type=int, help="number of the last epoch")
+    parser.add_argument(
+        "--epochs", type=int, help="number of the last epoch (default: the file's, or 1)"
+    )
     parser.add_argument("--batch-size", type=int, help="for arrays (default: 32)")
     parser.add_argument("--steps-per-epoch", type=int, help="default: all of the data")
     parser.add_argument(
@@ -73,7 +79,9 @@ def add_parser(subparsers: Any) -> None:
         "--keep-best", type=int, default=0, metavar="N", help="best checkpoints to keep (default: 0)"
     )
     parser.add_argument(
-        "--monitor", default="val_loss", help="which measure says what is best (default: val_loss)"
+        "--monitor",
+        default="val_loss",
+        help="which measure says what is best (default: val_loss; a preset has only loss)",
     )
     parser.add_argument("--mode", choices=("min", "max"), default="min", help="default: min")
     parser.add_argument(
@@ -82,7 +90,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="build, count parameters and memory, run a step, and write nothing",
+        help="build, count parameters and memory, run two steps, and write nothing",
     )
     parser.set_defaults(run=run)
 

@@ -11,7 +11,9 @@ import keras
 from keras import ops
 
 from keras_ldm.backend import dot_product_attention
+from keras_ldm.layers.dense import Dense
 from keras_ldm.layers.group_norm import GroupNorm
+from keras_ldm.layers.reshaping import as_tokens, reshape_examples, reshape_like
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -29,10 +31,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """
 
     def split(x: Tensor) -> Tensor:
-        return ops.reshape(x, (ops.shape(x)[0], -1, num_heads, x.shape[-1] // num_heads))
+        return reshape_examples(x, (x.shape[1], num_heads, x.shape[-1] // num_heads))
 
     attended = dot_product_attention(split(query), split(key), split(value))
-    return ops.reshape(attended, ops.shape(query))
+    return reshape_like(attended, query)
 
 
 @keras.saving.register_keras_serializable("keras_ldm")
@@ -68,9 +70,9 @@ class CrossAttention(keras.layers.Layer):
         self.seed = seed
 
         policy, inner = self.dtype_policy, num_heads * head_dim
-        self.to_query = keras.layers.Dense(inner, use_bias=False, dtype=policy, name="to_query")
-        self.to_key = keras.layers.Dense(inner, use_bias=False, dtype=policy, name="to_key")
-        self.to_value = keras.layers.Dense(inner, use_bias=False, dtype=policy, name="to_value")
+        self.to_query = Dense(inner, use_bias=False, dtype=policy, name="to_query")
+        self.to_key = Dense(inner, use_bias=False, dtype=policy, name="to_key")
+        self.to_value = Dense(inner, use_bias=False, dtype=policy, name="to_value")
         self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=policy) if dropout else None
 
     def build(self, inputs_shape: Shape, context_shape: Shape | None = None) -> None:
@@ -79,7 +81,7 @@ class CrossAttention(keras.layers.Layer):
         self.to_query.build(inputs_shape)
         self.to_key.build(context_shape)
         self.to_value.build(context_shape)
-        self.to_out = keras.layers.Dense(inputs_shape[-1], dtype=self.dtype_policy, name="to_out")
+        self.to_out = Dense(inputs_shape[-1], dtype=self.dtype_policy, name="to_out")
         self.to_out.build((None, None, self.num_heads * self.head_dim))
 
     def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
@@ -147,10 +149,10 @@ class SpatialSelfAttention(keras.layers.Layer):
             )
         self.norm.build(input_shape)
         policy = self.dtype_policy
-        self.to_query = keras.layers.Dense(channels, dtype=policy, name="to_query")
-        self.to_key = keras.layers.Dense(channels, dtype=policy, name="to_key")
-        self.to_value = keras.layers.Dense(channels, dtype=policy, name="to_value")
-        self.to_out = keras.layers.Dense(
+        self.to_query = Dense(channels, dtype=policy, name="to_query")
+        self.to_key = Dense(channels, dtype=policy, name="to_key")
+        self.to_value = Dense(channels, dtype=policy, name="to_value")
+        self.to_out = Dense(
             channels,
             kernel_initializer="zeros" if self.zero_init else "glorot_uniform",
             dtype=policy,
@@ -161,10 +163,9 @@ class SpatialSelfAttention(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Attends."""
-        shape = ops.shape(inputs)
-        x = ops.reshape(self.norm(inputs), (shape[0], -1, inputs.shape[-1]))
+        x = as_tokens(self.norm(inputs))
         x = attend(self.to_query(x), self.to_key(x), self.to_value(x), self.num_heads)
-        return inputs + ops.reshape(self.to_out(x), shape)
+        return inputs + reshape_like(self.to_out(x), inputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape."""
@@ -196,8 +197,8 @@ class LinearSpatialAttention(keras.layers.Layer):
         """Builds the four projections."""
         channels, policy = input_shape[-1], self.dtype_policy
 
-        def dense(name: str, use_bias: bool = False) -> keras.layers.Dense:
-            layer = keras.layers.Dense(channels, use_bias=use_bias, dtype=policy, name=name)
+        def dense(name: str, use_bias: bool = False) -> Dense:
+            layer = Dense(channels, use_bias=use_bias, dtype=policy, name=name)
             layer.build((None, None, channels))
             return layer
 
@@ -206,11 +207,10 @@ class LinearSpatialAttention(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Attends."""
-        shape = ops.shape(inputs)
-        x = ops.reshape(inputs, (shape[0], -1, inputs.shape[-1]))
+        x = as_tokens(inputs)
         weights = ops.softmax(ops.cast(self.to_key(x), "float32"), axis=1)
         context = ops.einsum("bnd,bne->bde", ops.cast(weights, x.dtype), self.to_value(x))
-        return ops.reshape(self.to_out(ops.matmul(self.to_query(x), context)), shape)
+        return reshape_like(self.to_out(ops.matmul(self.to_query(x), context)), inputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape."""

@@ -23,6 +23,7 @@ import keras
 from keras import ops
 
 from keras_ldm.backend import in_one_pass, with_own_gradient
+from keras_ldm.layers.reshaping import as_tokens, reshape_examples, reshape_like
 from keras_ldm.layers.shared_statistics import SharedStatistics, shared_statistics
 from keras_ldm.types import Config, Shape, Tensor
 
@@ -31,11 +32,11 @@ def _statistics(x: Tensor, groups: int, epsilon: float) -> tuple[Tensor, Tensor]
     """Mean and 1/√(variance + ε) of each group of `(batch, n, c)`, both `(batch, groups, 1)`."""
     mean = ops.mean(x, axis=1, keepdims=True)
     variance = ops.mean(ops.square(x - mean), axis=1, keepdims=True)
-    grouped = (ops.shape(x)[0], groups, x.shape[-1] // groups)
-    means = ops.reshape(mean, grouped)
+    grouped = (groups, x.shape[-1] // groups)
+    means = reshape_examples(mean, grouped)
     group_mean = ops.mean(means, axis=-1, keepdims=True)
     group_variance = ops.mean(
-        ops.reshape(variance, grouped) + ops.square(means - group_mean), axis=-1, keepdims=True
+        reshape_examples(variance, grouped) + ops.square(means - group_mean), axis=-1, keepdims=True
     )
     return group_mean, ops.rsqrt(group_variance + epsilon)
 
@@ -57,11 +58,11 @@ def _normalize(
     x: Tensor, gamma: Tensor, beta: Tensor, groups: int, epsilon: float, silu: bool
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
     """`silu(γ·x̂ + β)` or `γ·x̂ + β` of `(batch, n, c)`, and what turns its gradient into the inputs'."""
-    grouped = (ops.shape(x)[0], groups, x.shape[-1] // groups)
-    per_channel = (grouped[0], 1, x.shape[-1])
+    channels = x.shape[-1]
+    pixels = ops.cast(ops.shape(x)[1], "float32") if x.shape[1] is None else float(x.shape[1])
 
     def spread(values: Tensor) -> Tensor:
-        return ops.reshape(ops.broadcast_to(values, grouped), per_channel)
+        return reshape_examples(ops.tile(values, (1, 1, channels // groups)), (1, channels))
 
     group_mean, group_rate = _statistics(x, groups, epsilon)
     mean, rate = spread(group_mean), spread(group_rate)
@@ -76,8 +77,8 @@ def _normalize(
         aligned = (ops.sum(dy * x, axis=1, keepdims=True) - mean * total) * rate  # Σ dy·x̂
 
         def group_mean_of(sums: Tensor) -> Tensor:
-            values = ops.mean(ops.reshape(sums * gamma, grouped), axis=-1, keepdims=True)
-            return spread(values) / ops.cast(ops.shape(x)[1], "float32")
+            grouped = reshape_examples(sums * gamma, (groups, channels // groups))
+            return spread(ops.mean(grouped, axis=-1, keepdims=True) / pixels)
 
         slope = -rate * rate * group_mean_of(aligned)
         offset = -rate * group_mean_of(total) - mean * slope
@@ -133,15 +134,14 @@ class GroupNorm(keras.layers.Layer):
         shared = shared_statistics()
         if shared is not None:
             return self._normalize_tiles(inputs, shared)
-        shape = ops.shape(inputs)
-        x = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, inputs.shape[-1]))
+        x = as_tokens(ops.cast(inputs, "float32"))
         normalize = with_own_gradient(
             lambda x, gamma, beta: _normalize(
                 x, gamma, beta, self.groups, self.epsilon, self.activation == "silu"
             )
         )
         y = normalize(x, ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32"))
-        return ops.reshape(ops.cast(y, self.compute_dtype), shape)
+        return reshape_like(ops.cast(y, self.compute_dtype), inputs)
 
     def _normalize_tiles(self, inputs: Tensor, shared: SharedStatistics) -> Tensor:
         """Normalizes `(tiles, height, width, channels)` by statistics that tiles of an image share."""

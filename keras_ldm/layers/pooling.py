@@ -10,6 +10,8 @@ import keras
 from keras import ops
 
 from keras_ldm.layers.attention import attend
+from keras_ldm.layers.dense import Dense
+from keras_ldm.layers.reshaping import as_tokens
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -48,16 +50,16 @@ class AttentionPool(keras.layers.Layer):
             name="positions",
         )
         policy = self.dtype_policy
-        self.to_query = keras.layers.Dense(channels, dtype=policy, name="to_query")
-        self.to_key = keras.layers.Dense(channels, dtype=policy, name="to_key")
-        self.to_value = keras.layers.Dense(channels, dtype=policy, name="to_value")
-        self.to_out = keras.layers.Dense(self.units, dtype=policy, name="to_out")
+        self.to_query = Dense(channels, dtype=policy, name="to_query")
+        self.to_key = Dense(channels, dtype=policy, name="to_key")
+        self.to_value = Dense(channels, dtype=policy, name="to_value")
+        self.to_out = Dense(self.units, dtype=policy, name="to_out")
         for projection in (self.to_query, self.to_key, self.to_value, self.to_out):
             projection.build((None, None, channels))
 
     def call(self, inputs: Tensor) -> Tensor:
         """Attends, from the mean alone."""
-        pixels = ops.reshape(inputs, (ops.shape(inputs)[0], -1, inputs.shape[-1]))
+        pixels = as_tokens(inputs)
         tokens = ops.concatenate([ops.mean(pixels, axis=1, keepdims=True), pixels], axis=1)
         tokens = tokens + ops.cast(self.positions, tokens.dtype)
         x = attend(

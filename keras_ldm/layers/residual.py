@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_ldm.layers.group_norm import GroupNorm
 from keras_ldm.layers.resampling import average_pixels, repeat_pixels
+from keras_ldm.layers.reshaping import reshape_like
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -23,9 +24,8 @@ class _PointwiseConv(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The products alone; Keras adds the bias."""
-        *pixels, channels = ops.shape(inputs)
-        product = ops.matmul(ops.reshape(inputs, (-1, channels)), kernel[0, 0])
-        return ops.reshape(product, (*pixels, self.filters))
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        return reshape_like(ops.matmul(rows, kernel[0, 0]), inputs, self.filters)
 
 
 @keras.saving.register_keras_serializable("keras_ldm")

@@ -10,11 +10,13 @@ Shazeer 2020, https://arxiv.org/abs/2002.05202 (GEGLU).
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_ldm.backend import gated_gelu
 from keras_ldm.layers.attention import CrossAttention
+from keras_ldm.layers.dense import Dense
 from keras_ldm.layers.group_norm import GroupNorm
+from keras_ldm.layers.layer_norm import LayerNormalization
+from keras_ldm.layers.reshaping import as_tokens, reshape_like
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -32,7 +34,7 @@ class GEGLU(keras.layers.Layer):
     def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dim = dim
-        self.projection = keras.layers.Dense(2 * dim, dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(2 * dim, dtype=self.dtype_policy, name="projection")
 
     def build(self, input_shape: Shape) -> None:
         """Builds the projection to value and gate."""
@@ -85,8 +87,7 @@ class TransformerBlock(keras.layers.Layer):
 
         policy = self.dtype_policy
         self.norm1, self.norm2, self.norm3 = (
-            keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}")
-            for i in (1, 2, 3)
+            LayerNormalization(epsilon=1e-5, dtype=policy, name=f"norm{i}") for i in (1, 2, 3)
         )
         seeds = [None if seed is None else seed + i for i in range(3)]
         self.self_attention = CrossAttention(
@@ -106,7 +107,7 @@ class TransformerBlock(keras.layers.Layer):
         self.cross_attention.build(inputs_shape, context_shape)
         self.feed_forward = GEGLU(4 * dim, dtype=self.dtype_policy, name="feed_forward")
         self.feed_forward.build(inputs_shape)
-        self.feed_forward_out = keras.layers.Dense(dim, dtype=self.dtype_policy, name="feed_forward_out")
+        self.feed_forward_out = Dense(dim, dtype=self.dtype_policy, name="feed_forward_out")
         self.feed_forward_out.build((*inputs_shape[:-1], 4 * dim))
 
     def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
@@ -180,7 +181,7 @@ class SpatialTransformer(keras.layers.Layer):
 
         policy, inner = self.dtype_policy, num_heads * head_dim
         self.norm = GroupNorm(groups, 1e-6, dtype=policy, name="norm")
-        self.project_in = keras.layers.Dense(inner, dtype=policy, name="project_in")
+        self.project_in = Dense(inner, dtype=policy, name="project_in")
         self.blocks = [
             TransformerBlock(
                 num_heads,
@@ -201,19 +202,17 @@ class SpatialTransformer(keras.layers.Layer):
         self.project_in.build((None, None, channels))
         for block in self.blocks:
             block.build(tokens, context_shape)
-        self.project_out = keras.layers.Dense(
+        self.project_out = Dense(
             channels, kernel_initializer="zeros", dtype=self.dtype_policy, name="project_out"
         )
         self.project_out.build(tokens)
 
     def call(self, inputs: Tensor, context: Tensor | None = None, training: bool = False) -> Tensor:
         """Applies the blocks."""
-        shape = ops.shape(inputs)
-        x = ops.reshape(self.norm(inputs), (shape[0], -1, inputs.shape[-1]))
-        x = self.project_in(x)
+        x = self.project_in(as_tokens(self.norm(inputs)))
         for block in self.blocks:
             x = block(x, context, training=training)
-        return inputs + ops.reshape(self.project_out(x), shape)
+        return inputs + reshape_like(self.project_out(x), inputs)
 
     def compute_output_shape(self, input_shape: Shape, *args: Any, **kwargs: Any) -> Shape:
         """The input's shape."""

@@ -13,6 +13,8 @@ import keras
 from keras import ops
 
 from keras_ldm.layers import CrossAttention
+from keras_ldm.layers.dense import Dense
+from keras_ldm.layers.layer_norm import LayerNormalization
 from keras_ldm.types import Config, Shape, Tensor
 
 
@@ -77,9 +79,7 @@ class TransformerTextEncoder(keras.Model):
             vocabulary_size, embedding_dim or dim, dtype=policy, name="token_embedding", **table
         )
         self.embedding_projection = (
-            None
-            if embedding_dim is None
-            else keras.layers.Dense(dim, dtype=policy, name="embedding_projection")
+            None if embedding_dim is None else Dense(dim, dtype=policy, name="embedding_projection")
         )
         self.position_embedding = keras.layers.Embedding(
             max_length, dim, dtype=policy, name="position_embedding", **table
@@ -98,11 +98,10 @@ class TransformerTextEncoder(keras.Model):
         ]
         self.feed_forward_norms = [self._norm(f"feed_forward_norm{i}") for i in range(num_layers)]
         self.feed_forward_in = [
-            keras.layers.Dense(4 * dim, dtype=policy, name=f"feed_forward_in{i}")
-            for i in range(num_layers)
+            Dense(4 * dim, dtype=policy, name=f"feed_forward_in{i}") for i in range(num_layers)
         ]
         self.feed_forward_out = [
-            keras.layers.Dense(dim, dtype=policy, name=f"feed_forward_out{i}") for i in range(num_layers)
+            Dense(dim, dtype=policy, name=f"feed_forward_out{i}") for i in range(num_layers)
         ]
         self.dropouts = [
             keras.layers.Dropout(
@@ -112,14 +111,14 @@ class TransformerTextEncoder(keras.Model):
         ]
         self.norm = self._norm("norm")
         self.to_logits = (
-            keras.layers.Dense(vocabulary_size, trainable=False, dtype=policy, name="to_logits")
+            Dense(vocabulary_size, trainable=False, dtype=policy, name="to_logits")
             if unused_logits
             else None
         )
         self.build((None, None))
 
-    def _norm(self, name: str) -> keras.layers.LayerNormalization:
-        return keras.layers.LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name=name)
+    def _norm(self, name: str) -> LayerNormalization:
+        return LayerNormalization(epsilon=1e-5, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape: Shape) -> None:
         """Builds every layer; the constructor has done it."""

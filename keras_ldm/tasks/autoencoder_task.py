@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_ldm.backend import in_batch_parts, share_of_loss, values_of
-from keras_ldm.images import check_images, to_floats
+from keras_ldm.images import check_training_images, to_floats
 from keras_ldm.losses import LPIPS
 from keras_ldm.metrics import CodePerplexity, CodeUsage
 from keras_ldm.models import Autoencoder, AutoencoderKL, LPIPSNetwork, PatchDiscriminator, VQModel
@@ -201,7 +201,7 @@ class AutoencoderTask(Task):
         if "image" not in batch:
             raise ValueError(f"Expected the key 'image'. Received: {sorted(batch)}")
         model = self.autoencoder
-        images = check_images(batch["image"], model.image_channels, model.downsampling_factor)
+        images = check_training_images(batch["image"], model.image_channels, model.downsampling_factor)
         if self.discriminator_condition is None or self.discriminator is None:
             return {"image": images}
         name = self.discriminator_condition

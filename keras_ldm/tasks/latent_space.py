@@ -16,7 +16,7 @@ from keras import ops
 from tqdm import tqdm
 
 from keras_ldm.backend import compile_function, freeze, in_batch_parts, values_of
-from keras_ldm.images import check_images, to_floats
+from keras_ldm.images import check_training_images, to_floats
 from keras_ldm.models import FirstStage, Tiling
 from keras_ldm.tasks.arguments import check_latents
 from keras_ldm.tasks.inputs import TaskDataset
@@ -117,7 +117,9 @@ class LatentSpace(keras.layers.Layer):
                 )
             return {"moments": moments}
         if "image" in batch:
-            return {"image": check_images(batch["image"], self.autoencoder.image_channels, factor)}
+            return {
+                "image": check_training_images(batch["image"], self.autoencoder.image_channels, factor)
+            }
         raise ValueError(f"Expected the key 'image' or 'moments'. Received: {sorted(batch)}")
 
     def draw(self, inputs: Batch, seed: Seed) -> Tensor:

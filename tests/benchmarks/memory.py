@@ -1,11 +1,15 @@
 """Memory of a training step, and of attention over many tokens; time beside it.
 
     python tests/benchmarks/memory.py rematerialize
+    python tests/benchmarks/memory.py diffusers --batch 16
     python tests/benchmarks/memory.py attention --tokens 16384
 
 `rematerialize`: two steps of `fit` of a U-Net of about 100 million parameters, with and without it,
 each in a process of its own, in turns. Memory is the most that the process had, and what of it the steps
 added to weights and optimizer; seconds are those of the second step, medians of the rounds.
+
+`diffusers`: the same of a U-Net with cross-attention of about 100 million parameters in keras_ldm and in
+diffusers with PyTorch, which take turns (it needs the extra `parity`).
 
 `attention`: softmax attention of 8 heads, forward whole and in chunks, and in chunks with its gradient;
 whole, that would need some 30 GiB for 16,384 tokens.
@@ -23,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, when run as a script
 
 from tests.benchmarks.resident import resident
+from tests.benchmarks.workers import UNets, rates
 
 HEADS = 8
 
@@ -90,6 +95,17 @@ def attention(chunks: bool, tokens: int, with_gradient: bool) -> dict[str, float
     return {"peak": resident("VmHWM"), "step": resident("VmHWM") - before, "seconds": seconds[-1]}
 
 
+def beside_diffusers(rounds: int, batch: int, side: int) -> None:
+    """Memory and seconds of a step of both libraries."""
+    networks = UNets((160, 320, 640), 4, side, (1, 2), 384, 24, heads=(8, 8, 8), batch_size=batch)
+    memory: dict[str, float] = {}
+    jobs = {library: (networks, library) for library in ("keras", "torch")}
+    found = rates(jobs, 2, rounds, memory)
+    print("| | most memory | seconds |\n|---|---|---|")
+    for library, name in (("keras", "keras_ldm"), ("torch", "diffusers + torch")):
+        print(f"| {name} | {memory[library]:.2f} GiB | {1 / found[library]:.2f} |")
+
+
 def in_a_process(*arguments: Any) -> dict[str, float]:
     command = [sys.executable, __file__, "one", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -119,16 +135,18 @@ def main() -> None:
         print(json.dumps({"step": training_step, "attention": attention}[kind](*numbers)))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("rematerialize", "attention"))
+    parser.add_argument("what", choices=("rematerialize", "diffusers", "attention"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=32, help="of the latents")
     parser.add_argument("--tokens", type=int, default=16_384)
     arguments = parser.parse_args()
+    sizes = arguments.batch, arguments.side
     if arguments.what == "rematerialize":
-        sizes = arguments.batch, arguments.side
         compare({"as it is": ("step", False, *sizes), "`rematerialize`": ("step", True, *sizes)},
                 arguments.rounds)  # fmt: skip
+    elif arguments.what == "diffusers":
+        beside_diffusers(arguments.rounds, *sizes)
     else:
         compare(
             {

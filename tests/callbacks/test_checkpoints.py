@@ -4,6 +4,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -494,6 +496,47 @@ def test_files_of_other_names_are_left_alone(tmp_path) -> None:
 
 
 # === Another training ===
+
+LOCK = """
+import fcntl, os, sys
+file = open(sys.argv[1], "r+")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def lock(folder) -> subprocess.Popen:
+    """Another process that trains into the folder, as far as anyone can tell."""
+    command = [sys.executable, "-c", LOCK, str(folder / ".lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, **pipes)
+
+
+def test_one_process_at_a_time(tmp_path) -> None:
+    found = []
+
+    class Try(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            found.append(lock(tmp_path).communicate("")[1].splitlines()[-1].partition(":")[0])
+
+    train(autoencoder_task(), images(), [Try(), Checkpoints(tmp_path)], 1, **ARRAYS)
+    assert found == ["BlockingIOError"] * 3
+    before = names(tmp_path)
+    other = lock(tmp_path)  # the training is through
+    assert other.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=f"no other process.*has process {os.getpid()} on "):
+        train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 2, **ARRAYS)
+    assert names(tmp_path) == before
+    other.kill()
+    other.communicate()
+    assert train(autoencoder_task(), images(), [Checkpoints(tmp_path)], 2, **ARRAYS)[1] == [0, 1]
+
+
+def test_an_error_leaves_the_folder_to_others(tmp_path) -> None:
+    interrupt(autoencoder_task, tmp_path, 2, images(), **ARRAYS)
+    other = lock(tmp_path)
+    assert other.communicate("")[0] == "locked\n"
 
 
 @pytest.mark.backend

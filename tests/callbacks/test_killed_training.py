@@ -32,6 +32,7 @@ def test_killed_trainings_end_with_the_weights_of_undisturbed_ones(tmp_path) -> 
         assert len(set(places)) >= KILLS // 2, "most of them were to train a bit first"
         assert result["different"] == [], kind
         assert result["files"] == [
+            "checkpoints/.lock",
             "checkpoints/checkpoint-00000059.safetensors",
             "checkpoints/checkpoint-00000060.safetensors",
             "checkpoints/task.keras",

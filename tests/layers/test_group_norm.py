@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ldm.layers import GroupNorm
-from tests.contract import array, gradients, numpy, randomize
+from tests.contract import array, gradients, numpy, penalty_gradient, randomize
 
 
 def reference(x: np.ndarray, groups: int, epsilon: float, gamma: np.ndarray, beta: np.ndarray):
@@ -125,32 +125,8 @@ def test_group_norm_can_be_differentiated_twice() -> None:
     for layer in (ours, theirs):
         layer.build(x.shape)
 
-    def penalty(layer):
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            def inner(x):
-                with tf.GradientTape() as tape:
-                    tape.watch(x)
-                    value = tf.reduce_sum(layer(x) * weights)
-                return tf.reduce_sum(tf.square(tape.gradient(value, x)))
-
-        elif keras.backend.backend() == "jax":
-            import jax
-
-            def inner(x):
-                return (jax.grad(lambda x: (layer(x) * weights).sum())(x) ** 2).sum()
-
-        else:
-            import torch
-
-            def inner(x):
-                value = (layer(x) * torch.from_numpy(weights)).sum()
-                return (torch.autograd.grad(value, x, create_graph=True)[0] ** 2).sum()
-
-        return gradients(inner, x)[0]
-
-    np.testing.assert_allclose(penalty(ours), penalty(theirs), atol=1e-4)
+    ours, theirs = (penalty_gradient(layer, x, weights) for layer in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_group_norm_refuses_other_activations() -> None:
@@ -177,3 +153,26 @@ def test_group_norm_keeps_float32_statistics_under_bfloat16() -> None:
 def test_group_norm_refuses_channels_that_do_not_divide(channels: int | None) -> None:
     with pytest.raises(ValueError, match="divides by 4 groups. Received: input shape"):
         GroupNorm(4).build((None, 4, 4, channels))
+
+
+def test_gradient_goes_through_the_data_once_in_a_batch_of_unknown_size() -> None:
+    """As in `fit`: the sides of the images stay known, which compiling goes by."""
+    import tensorflow as tf
+
+    layer = GroupNorm(4, 1e-5, "silu")
+    layer.build((None, 32, 32, 8))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 8))])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(layer(x) * weights)
+        return tape.gradient(value, x)
+
+    weights = array(3, 32, 32, 8, seed=1)
+    x = array(3, 32, 32, 8)
+    np.testing.assert_allclose(
+        numpy(gradient(x)), gradients(lambda x: tf.reduce_sum(layer(x) * weights), x)[0], atol=1e-6
+    )
+    calls = [x for x in gradient.get_concrete_function().graph.get_operations() if "Call" in x.type]
+    assert len(calls) == 2, "one before SiLU, one of the normalization"

@@ -56,6 +56,20 @@ BAD_IMAGES = {
 }
 
 
+@pytest.mark.parametrize("kind", ["autoencoder", "diffusion"])
+def test_images_from_0_to_1_are_worth_a_warning(kind, tasks, recwarn) -> None:
+    task = tasks[kind]
+    with pytest.warns(
+        UserWarning, match=r"in \[-1, 1\]. Received: values from 0 to 1, .*2 \* images - 1"
+    ):
+        task.preprocess({"image": images().astype("float32") / 255})
+    recwarn.clear()
+    dark = np.full((2, 16, 16, 3), 0.5, "float32")  # of one colour: nobody can tell
+    for values in (images(), images().astype("float32") / 127.5 - 1, dark):
+        task.preprocess({"image": values})
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("kind", list(BAD_IMAGES))
 def test_bad_images(kind, tasks) -> None:
     data, match = BAD_IMAGES[kind]
