@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import keras
 import pytest
 
+from tests.eager import functions_eager
+
 if keras.backend.backend() == "jax":
     import jax
 
@@ -27,6 +29,20 @@ def pytest_configure(config: pytest.Config) -> None:
         for name, value in settings.items():
             os.environ[name.upper()] = str(value)  # for programs that tests start
             jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def eagerly() -> Iterator[None]:
+    """A module whose claims are not of TensorFlow's graphs: tracing takes longer than computing."""
+    with functions_eager(True):
+        yield
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """A test of such a module that needs them."""
+    with functions_eager(False):
+        yield
 
 
 @pytest.fixture(autouse=True)

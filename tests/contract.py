@@ -114,9 +114,10 @@ def check_contract(
     check_compiled(layer, inputs, expected)
     check_symbolic(make(), inputs, expected)
     check_config(layer, inputs, expected)
-    check_saved(layer, inputs, expected, folder)
+    model = functional(layer, inputs)
+    check_saved(model, layer, inputs, expected, folder)
     check_mixed(make, layer, inputs, expected, mixed_dtype, mixed_tolerance)
-    check_gradients(layer, inputs, expected, without_gradient)
+    check_gradients(model, layer, inputs, expected, without_gradient)
     return layer
 
 
@@ -160,8 +161,10 @@ def without_ids(config: Any) -> Any:
     return [without_ids(v) for v in config] if isinstance(config, list) else config
 
 
-def check_saved(layer: Any, inputs: Sequence[Any], expected: np.ndarray, folder: Path) -> None:
-    models = [functional(layer, inputs)]
+def check_saved(
+    model: keras.Model, layer: Any, inputs: Sequence[Any], expected: np.ndarray, folder: Path
+) -> None:
+    models = [model]
     if len(inputs) == 1 and not isinstance(layer, keras.Model):
         models.append(keras.Sequential([keras.Input(inputs[0].shape[1:]), layer]))
     for model in models:
@@ -184,7 +187,7 @@ def check_mixed(
             assert other(*symbolic(list(inputs))).dtype == dtype
         other.set_weights(layer.get_weights())
         assert all(weight.dtype == "float32" for weight in other.trainable_variables)
-        tensor = call_compiled(other, inputs)
+        tensor = call_compiled(other, inputs) if keras.backend.backend() == "jax" else other(*inputs)
         assert keras.backend.standardize_dtype(tensor.dtype) == dtype
         output = numpy(tensor)
     finally:
@@ -195,13 +198,16 @@ def check_mixed(
 
 
 def check_gradients(
-    layer: Any, inputs: Sequence[Any], expected: np.ndarray, without: Sequence[str]
+    model: keras.Model,
+    layer: Any,
+    inputs: Sequence[Any],
+    expected: np.ndarray,
+    without: Sequence[str],
 ) -> None:
     """One step of `fit` moves every trainable weight that the output depends on, by finite steps."""
     if not layer.trainable_variables:
         return
     before = {w.path: keras.ops.convert_to_numpy(w) for w in layer.trainable_variables}
-    model = functional(layer, inputs)
     model.compile(
         keras.optimizers.SGD(1.0),
         loss="mse",

@@ -68,7 +68,7 @@ def real_diffusion() -> tuple[Task, Any]:
 
 
 def first_stage() -> tuple[Task, Any]:
-    model = AutoencoderKL((8, 8), 4, num_res_blocks=0, groups=4)  # with attention in its middle
+    model = AutoencoderKL((8,), 4, num_res_blocks=0, groups=4)  # with attention in its middle
     return AutoencoderTask(
         model, discriminator=PatchDiscriminator(8, 1), discriminator_start=3, ema_decay=0.9
     ), images(EXAMPLES)

@@ -16,10 +16,12 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -177,14 +179,29 @@ def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
 
 @functools.cache
 def help_of(script: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, str(script), "--help"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.stdout if done.returncode == 0 else f"(failed)\n{done.stderr}"
+    """Of a process that is this one's copy: what a script imports is there already."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        sys.stdout = sys.stderr = os.fdopen(1, "w")
+        sys.argv, sys.path[0] = [str(script), "--help"], str(script.parent)
+        status = 1
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            status = int(bool(stop.code))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    os.close(writing)
+    with open(reading) as said:
+        text = said.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return text if status == 0 else f"(failed)\n{text}"
 
 
 def complaint(command: list[str]) -> str | None:

@@ -9,7 +9,7 @@ U-Nets of about as many parameters, and equal compute. Each is measured as it tr
     compression_factors_samples.png    pictures that each draws at the end
     compression_factors.md             the numbers
 
-About 75 minutes of the processor's time, 40 on 2 cores that do nothing else.
+About an hour on 2 cores.
 """
 
 from common import Point, Run, markdown, study

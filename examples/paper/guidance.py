@@ -11,7 +11,7 @@ less varied (recall); the Fréchet distance wants both. In `runs/paper/`:
     guidance_samples.png    pictures by scale
     guidance.md             the numbers
 
-About 20 minutes of the processor's time, 30 if `compression_factors.py` has not run before.
+About 5 minutes on 2 cores, 15 if `compression_factors.py` has not run before.
 """
 
 import keras

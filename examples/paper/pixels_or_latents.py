@@ -10,7 +10,7 @@ stage together. In `runs/paper/`:
     pixels_or_latents_samples.png    pictures of both at the end
     pixels_or_latents.md             the numbers, and the time to draw
 
-About 20 minutes of the processor's time, 40 if `compression_factors.py` has not run before.
+About 10 minutes on 2 cores, 20 if `compression_factors.py` has not run before.
 """
 
 import time

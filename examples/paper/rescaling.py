@@ -11,7 +11,7 @@ standard deviation. One of them is that of `compression_factors.py`. In `runs/pa
     rescaling_samples.png    pictures that each draws
     rescaling.md             the numbers
 
-About 40 minutes of the processor's time, 50 if `compression_factors.py` has not run before.
+About 20 minutes on 2 cores, 30 if `compression_factors.py` has not run before.
 """
 
 import numpy as np

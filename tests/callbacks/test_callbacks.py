@@ -14,7 +14,7 @@ from keras_ldm.models import VQModel
 from keras_ldm.tasks import AutoencoderTask
 from tests.tasks.tiny import TinyAutoencoder, autoencoder_task, images
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 
 CODES = 8
 

@@ -30,7 +30,7 @@ from tests.tasks.tiny import (
     text_to_image,
 )
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 
 DRAWING = {"num_steps": 2, "num_images": 8}
 
@@ -252,6 +252,7 @@ def test_files_of_measures_that_are_damaged(tmp_path) -> None:
 # === Training goes on as without ===
 
 
+@pytest.mark.usefixtures("traced")
 def test_training_is_not_disturbed(network, real, tmp_path) -> None:
     """Weights, averages, optimizer, every seed's state; the random states of Keras, NumPy, Python."""
 

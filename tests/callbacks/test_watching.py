@@ -19,7 +19,7 @@ from tests.tasks.tiny import (
     text_to_image,
 )
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 RATE = 1e-3
 
 
@@ -30,6 +30,7 @@ def weights(task):
 # === Diagnostics ===
 
 
+@pytest.mark.usefixtures("traced")
 def test_gradient_norm_is_how_far_gradient_descent_goes() -> None:
     task = text_to_image()
     task.compile(keras.optimizers.SGD(RATE, global_clipnorm=1e9), diagnostics=True)
@@ -64,6 +65,7 @@ def test_gradient_norm_is_the_mean_over_an_epoch_and_not_clipped() -> None:
 
 if keras.backend.backend() != "jax":  # whose CPU has no float16
 
+    @pytest.mark.usefixtures("traced")
     def test_gradient_norm_without_the_scale_of_the_loss() -> None:
         norms = {}
         for policy in ("float32", "mixed_float16"):
@@ -117,6 +119,7 @@ def test_diagnostics_are_saved_with_the_task(tmp_path) -> None:
     assert set(plain.fit(images(), batch_size=5, verbose=0).history) == {"loss"}
 
 
+@pytest.mark.usefixtures("traced")
 def test_diagnostics_do_not_change_the_training(tmp_path) -> None:
     """Nor does a training that goes on from a checkpoint say other numbers."""
 
@@ -139,6 +142,7 @@ def test_diagnostics_do_not_change_the_training(tmp_path) -> None:
         assert again[name] == pytest.approx(values, rel=1e-6, nan_ok=True)
 
 
+@pytest.mark.usefixtures("traced")
 def test_compiled_again_measures_what_was_asked_for_last() -> None:
     task = latent_diffusion(latent_scale=1.0)
     optimizer = keras.optimizers.Adam(1e-3)

@@ -24,6 +24,8 @@ from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, Task, TextToImage
 from tests.metrics.tiny_features import TinyFeatures
 from tests.tasks.tiny import TinyAutoencoder, TinyUNet, latent_diffusion, pixel_autoencoder
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 CAPTIONS = ("red heart", "blue heart", "pizza", "sun", "rose")
 
 

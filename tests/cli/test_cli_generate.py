@@ -12,6 +12,8 @@ from keras_ldm.models import TransformerTextEncoder
 from keras_ldm.tasks import TextToImage
 from tests.tasks.tiny import TinyAutoencoder, TinyUNet, autoencoder_task
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

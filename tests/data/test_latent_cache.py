@@ -28,6 +28,8 @@ from tests.tasks.tiny import (
     state,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 COUNT = 10
 WORDS = np.array([f"word {i} é" for i in range(COUNT)], object)
 

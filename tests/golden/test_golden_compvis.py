@@ -15,6 +15,7 @@ from keras_ldm.samplers.grids import uniform_timesteps_grid
 from keras_ldm.weights import compvis
 from keras_ldm.weights.compvis.diffusion import task_names
 from keras_ldm.weights.compvis.names import autoencoder_names
+from tests.eager import functions_eager
 from tests.golden.original import FOLDER, Original, deviation
 
 AUTOENCODERS = [
@@ -27,6 +28,7 @@ TASKS = [
     *("lsun_churches256", "semantic_synthesis256", "txt2img-1p4B", "txt2img-1p4B-plms"),
 ]
 ON_ALL_BACKENDS = {"kl-f8", "kl-stem", "vq-f4", "adm", "cin256-v2", "txt2img-1p4B", "ffhq256"}
+TRACED = {"kl-f8", "vq-f4", "adm", "txt2img-1p4B"}
 if keras.backend.backend() == "jax":  # one of each kind of network: it takes minutes to compile one
     ON_ALL_BACKENDS -= {"kl-f8", "cin256-v2", "ffhq256"}
 CONDITIONS = {  # here: over there
@@ -61,6 +63,13 @@ def open_original(name, tmp_path_factory, write):
 def opened(request, tmp_path_factory):
     """An original and the model opened from its checkpoint; each is opened once."""
     return open_original(request.param, tmp_path_factory, write_ckpt)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly(opened):
+    """On TensorFlow one model of each kind of condition computes in graphs, the others eagerly."""
+    with functions_eager(opened[0].name not in TRACED):
+        yield
 
 
 @each_model

@@ -13,7 +13,7 @@ from tests.golden.test_golden_compvis import test_samples as test_samples
 from tests.golden.test_golden_compvis import test_schedule as test_schedule
 from tests.golden.test_golden_compvis import test_training_loss as test_training_loss
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("eagerly")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from keras_ldm.losses import get_adversarial_loss
 from keras_ldm.tasks import AutoencoderTask, Task
 from tests.tasks.tiny import numpy
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("uint8")
 

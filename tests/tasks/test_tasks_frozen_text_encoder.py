@@ -9,7 +9,7 @@ from keras import ops
 from keras_ldm.tasks import TextToImage, load
 from tests.tasks.tiny import TinyAutoencoder, TinyUNet, images, largest_difference, numpy, state
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 WORDS = ["red heart", "a very long caption about a blue heart", "", "green"]
 
 

@@ -18,7 +18,7 @@ from tests.tasks.tiny import (
     text_to_image,
 )
 
-pytestmark = pytest.mark.backend
+pytestmark = [pytest.mark.backend, pytest.mark.usefixtures("eagerly")]
 
 
 def contrast(count=40):

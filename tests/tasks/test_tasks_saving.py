@@ -22,6 +22,8 @@ from tests.tasks.tiny import (
     text_to_image,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 BATCH = 4
 TOLERANCE = {"tensorflow": 0.0, "jax": 1e-6, "torch": 1e-6}[keras.backend.backend()]
 
@@ -50,6 +52,7 @@ def check_continues(task, data, folder, epochs=2):
 
 
 @pytest.mark.backend
+@pytest.mark.usefixtures("traced")
 def test_text_to_image_continues_as_the_unsaved_one(tmp_path) -> None:
     task = real_text_to_image(dropout=0.2, caption_dropout=0.4)
     states = [v for v in task.variables if v.name == "seed_generator_state"]

@@ -16,6 +16,8 @@ from keras_ldm.weights import compvis
 from tests.files.handmade import beside, call, text, zipped
 from tests.golden.original import FOLDER, Original, deviation
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 AUTOENCODER, TASK = "kl-f4", "cin256-v2"
 
 

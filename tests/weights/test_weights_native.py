@@ -9,6 +9,8 @@ from keras_ldm.models import AutoencoderKL, TransformerTextEncoder, UNet
 from keras_ldm.tasks import TextToImage
 from keras_ldm.weights import native
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 CAPTIONS = ["red heart", "pizza", "sun", "rose"]
 
 
