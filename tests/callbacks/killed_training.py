@@ -31,7 +31,7 @@ WITHIN = 0.05  # seconds after a batch before a kill, more than a batch and its 
 
 def first_stage() -> tuple[Task, Any]:
     keras.utils.set_random_seed(0)
-    model = AutoencoderKL((4,), 2, num_res_blocks=0, middle_attention=False, groups=2)
+    model = AutoencoderKL((4, 4), 2, num_res_blocks=0, middle_attention=False, groups=2)
     task = AutoencoderTask(
         model, discriminator=PatchDiscriminator(3, 1), discriminator_start=5, ema_decay=0.9
     )

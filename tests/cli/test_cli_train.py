@@ -67,6 +67,7 @@ def test_trains_as_fit_does_and_goes_on(config, tmp_path, capsys) -> None:
     assert difference <= 1e-6, where
     assert sorted(os.listdir(output)) == ["checkpoints", "model.keras"]
     assert sorted(os.listdir(output / "checkpoints")) == [
+        ".lock",
         ".unfinished",
         "checkpoint-00000006.safetensors",
         "checkpoint-00000009.safetensors",

@@ -67,7 +67,7 @@ def test_equal_and_black_images_have_finite_gradients(loss) -> None:
     black = np.full((1, 32, 32, 3), -1.0, "float32")
     (gradient,) = gradients(lambda x: ops.sum(loss.network((black, x))), black)
     assert float(loss(black, black)[0]) == 0
-    np.testing.assert_array_equal(gradient, 0)
+    np.testing.assert_allclose(gradient, 0, atol=1e-7)  # compiled, the two sides differ by rounding
 
 
 def test_bytes_are_taken_like_floats(loss) -> None:
