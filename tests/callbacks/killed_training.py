@@ -25,7 +25,7 @@ from keras_ldm.models import AutoencoderKL, PatchDiscriminator
 from keras_ldm.tasks import AutoencoderTask, Task
 from tests.tasks.tiny import images, pairs, state, text_to_image
 
-BATCH, EPOCHS = 4, 20  # of ten examples, the last batch with two: 60 batches
+BATCH, EPOCHS = 4, 40  # of ten examples, the last batch with two: 120 batches
 WITHIN = 0.05  # seconds after a batch before a kill, more than a batch and its file take
 
 
@@ -35,7 +35,7 @@ def first_stage() -> tuple[Task, Any]:
     task = AutoencoderTask(
         model, discriminator=PatchDiscriminator(3, 1), discriminator_start=5, ema_decay=0.9
     )
-    task.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, 60)))
+    task.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, 120)))
     return task, images()
 
 

@@ -33,8 +33,8 @@ def test_killed_trainings_end_with_the_weights_of_undisturbed_ones(tmp_path) -> 
         assert result["different"] == [], kind
         assert result["files"] == [
             "checkpoints/.lock",
-            "checkpoints/checkpoint-00000059.safetensors",
-            "checkpoints/checkpoint-00000060.safetensors",
+            "checkpoints/checkpoint-00000119.safetensors",
+            "checkpoints/checkpoint-00000120.safetensors",
             "checkpoints/task.keras",
             "killed.npz",
             "undisturbed.npz",

@@ -60,7 +60,7 @@ def test_gradients_are_those_of_keras(name: str) -> None:
     def total(layer: keras.layers.Layer) -> Callable:
         def of(x, *values):
             with keras.StatelessScope(list(zip(layer.trainable_variables, values, strict=True))):
-                return keras.ops.sum(layer(x) * weights)
+                return keras.ops.sum(keras.ops.multiply(layer(x), weights))
 
         return of
 
