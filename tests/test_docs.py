@@ -18,10 +18,10 @@ import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -177,12 +177,15 @@ def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
             command = []
 
 
-@functools.cache
-def help_of(script: Path) -> str:
-    """Of a process that is this one's copy: what a script imports is there already."""
+def forked_help(script: Path) -> str | None:
+    """Of a process that is this one's copy: what a script imports is there already.
+
+    None if it fails, as it may where TensorFlow has started: some scripts set its threads first.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(60)
         os.dup2(writing, 1)
         os.dup2(writing, 2)
         sys.stdout = sys.stderr = os.fdopen(1, "w")
@@ -193,7 +196,7 @@ def help_of(script: Path) -> str:
         except SystemExit as stop:
             status = int(bool(stop.code))
         except BaseException:
-            traceback.print_exc()
+            pass  # the script has a process of its own then
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -201,7 +204,21 @@ def help_of(script: Path) -> str:
     with open(reading) as said:
         text = said.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return text if status == 0 else f"(failed)\n{text}"
+    return text if status == 0 else None
+
+
+@functools.cache
+def help_of(script: Path) -> str:
+    if (text := forked_help(script)) is not None:
+        return text
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else f"(failed)\n{done.stderr}"
 
 
 def complaint(command: list[str]) -> str | None:
