@@ -100,7 +100,7 @@ def beside_diffusers(rounds: int, batch: int, side: int) -> None:
     networks = UNets((160, 320, 640), 4, side, (1, 2), 384, 24, heads=(8, 8, 8), batch_size=batch)
     memory: dict[str, float] = {}
     jobs = {library: (networks, library) for library in ("keras", "torch")}
-    found = rates(jobs, 2, rounds, memory)
+    found = rates(jobs, 6, rounds, memory)
     print("| | most memory | seconds |\n|---|---|---|")
     for library, name in (("keras", "keras_ldm"), ("torch", "diffusers + torch")):
         print(f"| {name} | {memory[library]:.2f} GiB | {1 / found[library]:.2f} |")
