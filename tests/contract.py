@@ -187,7 +187,7 @@ def check_mixed(
             assert other(*symbolic(list(inputs))).dtype == dtype
         other.set_weights(layer.get_weights())
         assert all(weight.dtype == "float32" for weight in other.trainable_variables)
-        tensor = call_compiled(other, inputs) if keras.backend.backend() == "jax" else other(*inputs)
+        tensor = call_compiled(other, inputs)
         assert keras.backend.standardize_dtype(tensor.dtype) == dtype
         output = numpy(tensor)
     finally:
