@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_ldm as kl
 from keras_ldm.backend import (
     compile_function,
     dot_product_attention,
+    freed_memory,
     freeze,
     in_one_pass,
     prepare_updates,
@@ -269,3 +271,25 @@ if hasattr(ctypes.CDLL(None), "mallinfo2"):
     def test_freed_memory_is_kept_after_training_too() -> None:
         ours = BACKEND == "tensorflow" and not resolve_jit_compile()
         assert run_script(KEPT).split() == [str(ours)] * 3
+
+
+def test_memory_of_compiling_a_step_is_released_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    trim = {"malloc_trim": lambda _: happened.append("trim")}
+    monkeypatch.setattr(freed_memory, "_from_c_library", trim.get)
+    task = kl.tasks.AutoencoderTask(kl.models.AutoencoderKL((4,), 2, num_res_blocks=0, groups=2))
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+
+    def train() -> list[str]:
+        happened.clear()
+        counting = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: happened.append("step")
+        )
+        task.fit(images, batch_size=2, callbacks=[counting], verbose=0)
+        return list(happened)
+
+    task.compile(jit_compile=False)
+    assert train() == ["trim", "step", "step"]
+    assert train() == ["step", "step"]
+    task.compile(jit_compile=False)
+    assert train() == ["trim", "step", "step"]

@@ -17,6 +17,8 @@ from keras_ldm.backend.distribution import seed_of_replica as seed_of_replica
 from keras_ldm.backend.distribution import share_of_loss as share_of_loss
 from keras_ldm.backend.distribution import strategy_scope as strategy_scope
 from keras_ldm.backend.distribution import whole_batches as whole_batches
+from keras_ldm.backend.freed_memory import keep_freed_memory as keep_freed_memory
+from keras_ldm.backend.freed_memory import release_after_first_call as release_after_first_call
 from keras_ldm.backend.gradients import follow_gradient as follow_gradient
 from keras_ldm.backend.gradients import gradient as gradient
 from keras_ldm.backend.gradients import with_gradient as with_gradient
@@ -35,5 +37,4 @@ from keras_ldm.backend.steps import is_replicated as is_replicated
 from keras_ldm.backend.steps import outside_graph as outside_graph
 from keras_ldm.backend.steps import without_gradient as without_gradient
 from keras_ldm.backend.training import compile_part as compile_part
-from keras_ldm.backend.training import keep_freed_memory as keep_freed_memory
 from keras_ldm.backend.training import prepare_updates as prepare_updates

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ldm.backend.training import keep_freed_memory
+from keras_ldm.backend.freed_memory import keep_freed_memory
 
 
 def input_pipeline(dataset: keras.utils.PyDataset) -> Any:

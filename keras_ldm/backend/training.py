@@ -1,8 +1,6 @@
 """What makes training steps faster on TensorFlow's CPU."""
 
-import ctypes
 import math
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,11 +13,6 @@ from keras_ldm.backend.distribution import average_over_processes
 from keras_ldm.types import Tensor
 
 _MIN_PARAMETERS = 1_000_000  # below, compiling takes longer than it saves
-_MALLOPT = {
-    "M_MMAP_THRESHOLD": (-3, 1 << 30),
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
-    "M_TOP_PAD": (-2, 64 << 20),
-}
 
 
 def compile_part(
@@ -115,19 +108,3 @@ def _watched(
         apply(grads, trainable_variables)
 
     return watch
-
-
-def keep_freed_memory() -> None:
-    """Tells the C library to keep freed memory for the next step, on TensorFlow's CPU under glibc.
-
-    By default it gives the memory of large tensors back to the system and asks for it anew at each
-    step, page by page: up to a sixth of a step's time. The process stays as large as it once was. Once
-    more changes nothing, but brings it back after TensorFlow's generator dataset, which sets
-    `M_TRIM_THRESHOLD` to 128 kB.
-    """
-    if not is_tensorflow_on_cpu() or not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in _MALLOPT.values():
-            mallopt(parameter, value)

@@ -17,6 +17,7 @@ from keras_ldm.backend import (
     merge_over_processes,
     prepare_updates,
     process_index,
+    release_after_first_call,
     resolve_jit_compile,
     strategy_scope,
     whole_batches,
@@ -134,6 +135,12 @@ class Task(StoredTask):
         )
         dataset.examples(1)  # wrong data are refused here, before anything has started
         return dataset
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what Keras's `fit` calls for each step, or for each few."""
+        if force or self.train_function is None:
+            super().make_train_function(force)
+            self.train_function = release_after_first_call(self.train_function)
 
     def _run(self, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs a loop of Keras, which on JAX empties the variables; an error leaves them so."""

@@ -343,6 +343,7 @@ def rates(
 def _serve(networks: Networks, library: str, connection: Connection) -> None:
     if library == "keras":
         os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # not the default on every processor
         sys.modules.update(jax=None, sklearn=None)  # TensorFlow and Keras import them where they are
         import keras_ldm as kl
 
