@@ -7,9 +7,10 @@
 
 The first takes `tf.distribute.MirroredStrategy`, the second a process for each device, the last
 `keras.distribution`. `--widths 4`, on JAX, lets four devices share the weights and the rest the batches.
-Several processes on JAX each run the last line with `--address`, `--processes` and `--rank`. Without
-virtual devices, GPUs or TPUs are taken as they are found; virtual ones show that it works, and are no
-faster.
+Several processes on JAX each run the last line with `--address`, `--processes` and `--rank`. On
+TensorFlow each runs the first without `--virtual`, with `TF_CONFIG` set, for
+`tf.distribute.MultiWorkerMirroredStrategy`. Without virtual devices, GPUs or TPUs are taken as they are
+found; virtual ones show that it works, and are no faster.
 
 It trains a small U-Net on latents of the emoji, and leaves in `runs/several_devices/`:
 
@@ -36,11 +37,13 @@ from keras_ldm.backend import num_processes, process_index
 
 
 def connect(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
-    """The engine of the backend; what is made within its scope is on all devices."""
+    """Sets the backend's engine up; what is made within the scope is on all devices."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
+        if "TF_CONFIG" in os.environ:
+            return tf.distribute.MultiWorkerMirroredStrategy().scope()
         cpu = tf.config.list_physical_devices("CPU")[0]
         if arguments.virtual:
             devices = [tf.config.LogicalDeviceConfiguration()] * arguments.virtual
@@ -68,7 +71,8 @@ def connect(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
         distribution = keras.distribution.ModelParallel(
             layout_map=kl.models.layout_map(mesh), batch_dim_name="batch"
         )
-    return distribution.scope()
+    keras.distribution.set_distribution(distribution)
+    return nullcontext()
 
 
 def make_task() -> kl.tasks.TextToImage:
@@ -109,26 +113,26 @@ def main() -> None:
 
     with connect(arguments):
         task = make_task()
-        emoji = kl.data.load_emoji()
-        data = {
-            "image": emoji.images[: arguments.examples],
-            "caption": np.array(emoji.captions[: arguments.examples]),
-        }
-        history = task.fit(
-            data,
-            batch_size=arguments.batch_size,
-            epochs=arguments.epochs,
-            callbacks=[
-                kl.callbacks.Throughput(),
-                kl.callbacks.Checkpoints(arguments.output / "checkpoints"),
-            ],
-        ).history
-    if process_index() == 0:
+    emoji = kl.data.load_emoji()
+    data = {
+        "image": emoji.images[: arguments.examples],
+        "caption": np.array(emoji.captions[: arguments.examples]),
+    }
+    history = task.fit(
+        data,
+        batch_size=arguments.batch_size,
+        epochs=arguments.epochs,
+        callbacks=[
+            kl.callbacks.Throughput(),
+            kl.callbacks.Checkpoints(arguments.output / "checkpoints"),
+        ],
+    ).history
+    if process_index(task) == 0:
         known = {name: [v if math.isfinite(v) else None for v in vs] for name, vs in history.items()}
         (arguments.output / "history.json").write_text(json.dumps(known, indent=2, allow_nan=False))
         for name, values in history.items():
             print(f"{name}: {values[-1]:.4g}")
-        if keras.backend.backend() != "jax" or num_processes() == 1:
+        if keras.backend.backend() != "jax" or num_processes(task) == 1:
             task.save(arguments.output / "model.keras")
 
 

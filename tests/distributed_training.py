@@ -1,15 +1,17 @@
 """Trainings on several devices or in several processes, each in a process of its own.
 
     python -m tests.distributed_training devices OUT
-    python -m tests.distributed_training process OUT RANK PROCESSES PORT [own]
+    python -m tests.distributed_training process OUT RANK PORT PORT... [own]
 
-The first trains on one device and on several, the second as one of several processes, with "own" from
-data of its own. Both write losses and weights of each kind of training to OUT. JAX needs the flag
---xla_force_host_platform_device_count for several devices.
+The first trains on one device and on several, the second as one of several processes, each with a port,
+with "own" from data of its own. Both write losses and weights of each kind of training to OUT. JAX needs
+the flag --xla_force_host_platform_device_count for several devices.
 """
 
+import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ldm.backend import num_processes, process_index
+from keras_ldm.callbacks import Checkpoints
 from keras_ldm.models import AutoencoderKL, PatchDiscriminator, layout_map
 from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, Task, TextToImage
 from tests.tasks.tiny import (
@@ -160,20 +164,23 @@ def with_jax(results: dict[str, Any]) -> tuple[Task, Any]:
     return task, pairs(EXAMPLES)
 
 
-def as_process(results: dict[str, Any], rank: int, processes: int, port: int, own: bool) -> None:
+def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> None:
     """One of several."""
-    address = f"localhost:{port}"
-    if keras.backend.backend() == "jax":
+    address, processes = f"localhost:{ports[0]}", len(ports)
+    kinds: dict[str, Make] = {"supplied": supplied}
+    scope: AbstractContextManager[Any] | None = None
+    if keras.backend.backend() == "tensorflow":
+        scope = as_worker(rank, ports)
+    elif keras.backend.backend() == "jax":
         keras.distribution.initialize(address, processes, rank)
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=not own))
-        kinds: dict[str, Make] = {"first stage": first_stage}
+        kinds = {"first stage": first_stage}
         if not own:  # who sees a part of the data cannot measure the scale of the latents
             kinds["diffusion"] = diffusion
     else:
         import torch
 
         torch.distributed.init_process_group("gloo", f"tcp://{address}", rank=rank, world_size=processes)
-        kinds = {"supplied": supplied}
 
     def part(data: Any) -> Any:
         rows = np.arange(EXAMPLES).reshape(-1, processes, BATCH // processes)[:, rank]
@@ -182,7 +189,43 @@ def as_process(results: dict[str, Any], rank: int, processes: int, port: int, ow
         return [data[these] for these in rows]
 
     for name, make in kinds.items():
-        train(name, make, results, own=part if own else None)
+        task = train(name, make, results, scope, own=part if own else None)
+    if scope is not None:
+        after_training(task, results)
+        with task.distribute_strategy.scope():
+            results["within the scope"] = error_of_fit(task)
+
+
+def as_worker(rank: int, ports: Sequence[int]) -> AbstractContextManager[Any]:
+    """Where one of several workers of TensorFlow makes its task."""
+    import tensorflow as tf
+
+    workers = [f"localhost:{port}" for port in ports]
+    os.environ["TF_CONFIG"] = json.dumps(
+        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
+    )
+    scope: AbstractContextManager[Any] = tf.distribute.MultiWorkerMirroredStrategy().scope()
+    return scope
+
+
+def after_training(task: Task, results: dict[str, Any]) -> None:
+    """What else a task does: evaluates, predicts rows that do not divide, writes checkpoints."""
+    _, data = supplied()
+    results["process"] = process_index(task), num_processes(task)
+    results["evaluated"] = task.evaluate(data, batch_size=BATCH, verbose=0)
+    uneven = {key: value[:13] for key, value in data.items()}
+    results["targets"] = task.predict(uneven, batch_size=BATCH, verbose=0)["target"]
+    folder = Path(sys.argv[2]).parent / "checkpoints"
+    task.fit(data, batch_size=BATCH, verbose=0, callbacks=[Checkpoints(folder)])
+    results["batches"] = numpy(task.batches)
+
+
+def error_of_fit(task: Task) -> str:
+    try:
+        task.fit(supplied()[1], verbose=0)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":
@@ -190,5 +233,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "devices":
         on_devices(found)
     else:
-        as_process(found, *map(int, sys.argv[3:6]), own="own" in sys.argv)
+        numbers = [int(argument) for argument in sys.argv[3:] if argument != "own"]
+        as_process(found, *numbers, own="own" in sys.argv)
     np.savez(Path(sys.argv[2]), **found)

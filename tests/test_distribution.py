@@ -71,11 +71,12 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def two_processes(folder: Path, *arguments: str) -> list[Results]:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        ports = [probe.getsockname()[1] for probe in (one, other)]
     paths = [folder / f"{rank}.npz" for rank in range(2)]
-    finish([start("process", path, i, 2, port, *arguments, devices=2) for i, path in enumerate(paths)])
+    finish([start("process", path, i, *ports, *arguments, devices=2) for i, path in enumerate(paths)])
     return [read(path) for path in paths]
 
 
@@ -103,6 +104,19 @@ if BACKEND == "tensorflow":
     def test_replicas_draw_their_own(devices: Results) -> None:
         first, second = devices["keys"]
         assert (first != second).any()
+
+    def test_two_workers(devices: Results, tmp_path: Path) -> None:
+        """Of `MultiWorkerMirroredStrategy`, which Keras's own `fit` cannot take."""
+        one = of_kind(devices, "one/supplied/")
+        for index, results in enumerate(two_processes(tmp_path)):
+            assert_equal(one, of_kind(results, "supplied/"))
+            assert "outside the strategy's scope" in str(results["within the scope"])
+            assert results["process"].tolist() == [index, 2]
+            np.testing.assert_allclose(results["evaluated"], one["val_loss"][-1], rtol=1e-5)
+            np.testing.assert_allclose(results["targets"], devices["targets"], atol=1e-6)
+            assert results["batches"] == (EPOCHS + 1) * EXAMPLES // BATCH
+        names = [path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")]
+        assert names == [f"checkpoint-{(EPOCHS + 1) * EXAMPLES // BATCH:08d}.safetensors"]
 
 
 if BACKEND == "jax":

@@ -14,6 +14,7 @@ from keras_ldm.backend.distribution import merge_over_processes as merge_over_pr
 from keras_ldm.backend.distribution import num_processes as num_processes
 from keras_ldm.backend.distribution import process_index as process_index
 from keras_ldm.backend.distribution import seed_of_replica as seed_of_replica
+from keras_ldm.backend.distribution import share_of_logs as share_of_logs
 from keras_ldm.backend.distribution import share_of_loss as share_of_loss
 from keras_ldm.backend.distribution import strategy_scope as strategy_scope
 from keras_ldm.backend.distribution import whole_batches as whole_batches

@@ -65,33 +65,69 @@ def whole_batches(model: keras.Model) -> BatchShare:
     return BatchShare(batch_share(model).devices)
 
 
-def num_processes() -> int:
-    """How many processes train together."""
+def num_processes(model: keras.Model | None = None) -> int:
+    """How many processes train together.
+
+    Args:
+        model: that they train. On TensorFlow only it knows; elsewhere all models have the same.
+    """
     name = keras.backend.backend()
     if name == "jax":
         import jax
 
         return int(jax.process_count())
     if name == "tensorflow":
-        return 1
+        return len(_workers(model)[0])
     import torch
 
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if ready else 1
 
 
-def process_index() -> int:
-    """Which of them this one is, from 0."""
+def process_index(model: keras.Model | None = None) -> int:
+    """Which of them this one is, from 0.
+
+    Args:
+        model: as in `num_processes`.
+    """
     name = keras.backend.backend()
     if name == "jax":
         import jax
 
         return int(jax.process_index())
-    if name == "tensorflow" or num_processes() == 1:
+    if name == "tensorflow":
+        names, own = _workers(model)
+        return names.index(own)
+    if num_processes() == 1:
         return 0
     import torch
 
     return int(torch.distributed.get_rank())
+
+
+def _workers(model: keras.Model | None) -> tuple[list[tuple[str, int]], tuple[str, int]]:
+    """The tasks of `MultiWorkerMirroredStrategy`, and which of them this process is."""
+    import tensorflow as tf
+
+    strategy = None if model is None else model.distribute_strategy
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return [("worker", 0)], ("worker", 0)
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec()
+    kinds = [kind for kind in ("chief", "worker") if kind in cluster.jobs]
+    names = [(kind, index) for kind in kinds for index in cluster.task_indices(kind)]
+    own = (resolver.task_type, resolver.task_id)
+    return (names, own) if own in names else ([own], own)
+
+
+def share_of_logs(model: keras.Model, logs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A step's logs in the form in which Keras takes means over the processes of TensorFlow.
+
+    Keras takes them over the first axis, which numbers do not have.
+    """
+    if keras.backend.backend() != "tensorflow" or num_processes(model) == 1:
+        return logs
+    return {name: keras.ops.reshape(value, (1,)) for name, value in logs.items()}
 
 
 def strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:

@@ -145,12 +145,12 @@ class Checkpoints(ContinuingCallback):
         self._before: Progress | None = None  # the history, to be brought back
         self._again: Path | None = None  # where to bring everything back from once more
         self._first_batch = self._read_before = self._epochs_read = 0
-        if process_index() == 0:
+        if process_index(self.model) == 0:
             self._lock.acquire()
         newest = self._folder.newest()
         if newest is not None:
             self._continue_from(task, newest)
-        if process_index() == 0:
+        if process_index(self.model) == 0:
             self._folder.prepare(task)
         self._start = int(ops.convert_to_numpy(task.batches))
         self._batches_since, self._time = 0, time.monotonic()
@@ -173,7 +173,7 @@ class Checkpoints(ContinuingCallback):
             )
         check_configuration(task, path)
         restore(task, path)
-        if process_index() == 0:
+        if process_index(self.model) == 0:
             self._folder.put_aside_after(path)
         self._before, self._again = progress, path if progress.batch else None
         self._first_batch = progress.batch
@@ -236,7 +236,7 @@ class Checkpoints(ContinuingCallback):
         numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
         self._save(epoch + 1, 0, numbers, ended=bool(self.model.stop_training))
         monitor = self._folder.monitor
-        if self._folder.keep_best and monitor not in numbers and process_index() == 0:
+        if self._folder.keep_best and monitor not in numbers and process_index(self.model) == 0:
             message = (
                 f"Expected `monitor` to be in the logs of an epoch, {sorted(numbers)}. "
                 f"Received: {monitor!r}"
@@ -291,7 +291,7 @@ class Checkpoints(ContinuingCallback):
         self._leave_if_asked_to()
 
     def _write(self, snapshot: Snapshot, progress: Progress) -> None:
-        if process_index():
+        if process_index(self.model):
             return
 
         def write() -> None:

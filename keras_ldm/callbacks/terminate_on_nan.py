@@ -79,10 +79,10 @@ class TerminateOnNaN(keras.callbacks.Callback):
                 "Expected `steps_per_execution=1`, to know which step it is. "
                 f"Received: {self.model.steps_per_execution}"
             )
-        if keras.backend.backend() == "torch" and num_processes() > 1:
+        if keras.backend.backend() == "torch" and num_processes(self.model) > 1:
             raise ValueError(
                 "Expected one process, or JAX: on PyTorch each process knows its own loss alone. "
-                f"Received: {num_processes()} processes"
+                f"Received: {num_processes(self.model)} processes"
             )
         self.model.training_data.keeps_batches = self.folder is not None
         self.steps = []
@@ -133,7 +133,7 @@ class TerminateOnNaN(keras.callbacks.Callback):
         )
 
     def _save(self, batch: int, step: int) -> str:
-        if self.folder is None or process_index():
+        if self.folder is None or process_index(self.model):
             return ""
         kept = self.model.training_data.kept_batches
         arrays: dict[str, Any] = {

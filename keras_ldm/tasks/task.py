@@ -13,11 +13,12 @@ from keras_ldm.backend import (
     copy_from_first_process,
     input_pipeline,
     inside_step,
+    is_replicated,
     keep_freed_memory,
     merge_over_processes,
+    num_processes,
     prepare_updates,
     process_index,
-    release_after_first_call,
     resolve_jit_compile,
     strategy_scope,
     whole_batches,
@@ -29,11 +30,12 @@ from keras_ldm.tasks.ema import ExponentialMovingAverage
 from keras_ldm.tasks.gradient_norm import GradientNorm
 from keras_ldm.tasks.inputs import TaskDataset
 from keras_ldm.tasks.seeds import TaskSeedGenerator
+from keras_ldm.tasks.step_functions import StepFunctions
 from keras_ldm.tasks.stored_task import StoredTask
 from keras_ldm.types import Array, Batch
 
 
-class Task(StoredTask):
+class Task(StepFunctions, StoredTask):
     """A model with its objective and its preprocessing: what `fit`, `evaluate` and `predict` run.
 
     A subclass gives `preprocess` (raw batch -> arrays, on the host), `call` (arrays -> what the loss
@@ -136,15 +138,9 @@ class Task(StoredTask):
         dataset.examples(1)  # wrong data are refused here, before anything has started
         return dataset
 
-    def make_train_function(self, force: bool = False) -> None:
-        """Makes what Keras's `fit` calls for each step, or for each few."""
-        if force or self.train_function is None:
-            super().make_train_function(force)
-            self.train_function = release_after_first_call(self.train_function)
-
     def _run(self, loop: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs a loop of Keras, which on JAX empties the variables; an error leaves them so."""
-        if process_index():  # one progress bar for all
+        if process_index(self):  # one progress bar for all
             kwargs.setdefault("verbose", 0)
         if keras.backend.backend() != "jax":
             return loop(*args, **kwargs)
@@ -218,8 +214,14 @@ class Task(StoredTask):
             The history of losses and metrics.
 
         Raises:
-            ValueError: if the data are empty or not of the form that the task takes.
+            ValueError: if the data are empty or not of the form that the task takes; with several
+                processes on TensorFlow, within the scope of their strategy.
         """
+        if num_processes(self) > 1 and is_replicated():  # what one process makes, all would have to
+            raise ValueError(
+                "Expected `fit` outside the strategy's scope, in which the task is made. "
+                "Received: a call within it"
+            )
         if not self.compiled:
             self.compile()
         copy_from_first_process(self.variables)

@@ -1,4 +1,4 @@
-"""The example of several devices, with few steps: two processes on PyTorch, else two virtual devices."""
+"""The example of several devices, with few steps: two processes, or four virtual devices on JAX."""
 
 import json
 import os
@@ -33,17 +33,21 @@ def run(output: Path, *arguments: str, environment: dict[str, str] | None = None
 
 
 def test_training(tmp_path) -> None:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        ports = [probe.getsockname()[1] for probe in (one, other)]
     if BACKEND == "torch":  # what torchrun sets
-        with socket.socket() as probe:
-            probe.bind(("localhost", 0))
-            port = str(probe.getsockname()[1])
-        common = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0]), "WORLD_SIZE": "2"}
         processes = [run(tmp_path, environment={**common, "RANK": str(rank)}) for rank in range(2)]
     elif BACKEND == "jax":
         flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
         processes = [run(tmp_path, "--widths", "2", environment=flags)]
     else:
-        processes = [run(tmp_path, "--virtual", "2")]
+        cluster = {"worker": [f"localhost:{port}" for port in ports]}
+        tasks = [{"type": "worker", "index": rank} for rank in range(2)]
+        configurations = [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
+        processes = [run(tmp_path, environment={"TF_CONFIG": this}) for this in configurations]
     for process in processes:
         output = process.communicate(timeout=500)[0]
         assert process.returncode == 0, output[-3000:]
