@@ -8,7 +8,6 @@ with "own" from data of its own. Both write losses and weights of each kind of t
 the flag --xla_force_host_platform_device_count for several devices.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from keras_ldm.backend import num_processes, process_index
 from keras_ldm.callbacks import Checkpoints
 from keras_ldm.models import AutoencoderKL, PatchDiscriminator, layout_map
 from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, Task, TextToImage
+from tests.scripts import worker_configuration
 from tests.tasks.tiny import (
     TinyAutoencoder,
     TinyUNet,
@@ -200,10 +200,7 @@ def as_worker(rank: int, ports: Sequence[int]) -> AbstractContextManager[Any]:
     """Where one of several workers of TensorFlow makes its task."""
     import tensorflow as tf
 
-    workers = [f"localhost:{port}" for port in ports]
-    os.environ["TF_CONFIG"] = json.dumps(
-        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
-    )
+    os.environ["TF_CONFIG"] = worker_configuration(rank, ports)
     scope: AbstractContextManager[Any] = tf.distribute.MultiWorkerMirroredStrategy().scope()
     return scope
 

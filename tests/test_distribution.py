@@ -1,7 +1,6 @@
 """Several devices and several processes train to the weights that one device comes to."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_ldm.backend import BatchShare
 from keras_ldm.models import UNet, layout_map
 from keras_ldm.tasks.inputs import TaskDataset
 from tests.distributed_training import BATCH, EPOCHS, EXAMPLES
+from tests.scripts import free_ports
 
 BACKEND = keras.backend.backend()
 Results = dict[str, Any]
@@ -71,10 +71,7 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def two_processes(folder: Path, *arguments: str) -> list[Results]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("localhost", 0))
-        other.bind(("localhost", 0))
-        ports = [probe.getsockname()[1] for probe in (one, other)]
+    ports = free_ports(2)
     paths = [folder / f"{rank}.npz" for rank in range(2)]
     finish([start("process", path, i, *ports, *arguments, devices=2) for i, path in enumerate(paths)])
     return [read(path) for path in paths]

@@ -120,14 +120,18 @@ def _workers(model: keras.Model | None) -> tuple[list[tuple[str, int]], tuple[st
     return (names, own) if own in names else ([own], own)
 
 
-def share_of_logs(model: keras.Model, logs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A step's logs in the form in which Keras takes means over the processes of TensorFlow.
+def share_of_logs(model: keras.Model, result: Any) -> Any:
+    """What a step returns, in the form in which Keras takes means over the processes of TensorFlow.
 
-    Keras takes them over the first axis, which numbers do not have.
+    Keras takes them over the first axis, which the numbers of its logs do not have.
+
+    Args:
+        model: whose step it is.
+        result: of Keras's own step: logs on TensorFlow, which are returned as they are for one process.
     """
     if keras.backend.backend() != "tensorflow" or num_processes(model) == 1:
-        return logs
-    return {name: keras.ops.reshape(value, (1,)) for name, value in logs.items()}
+        return result
+    return {name: keras.ops.reshape(value, (1,)) for name, value in result.items()}
 
 
 def strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:

@@ -22,14 +22,11 @@ class StepFunctions(keras.Model):
 
     def train_step(self, *args: Any) -> Any:
         """Keras's step of training."""
-        return self._in_processes(super().train_step(*args))
+        return share_of_logs(self, super().train_step(*args))
 
     def test_step(self, *args: Any) -> Any:
         """Keras's step of evaluation."""
-        return self._in_processes(super().test_step(*args))
-
-    def _in_processes(self, result: Any) -> Any:
-        return share_of_logs(self, result) if isinstance(result, dict) else result
+        return share_of_logs(self, super().test_step(*args))
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         if num_processes(self) == 1:  # a task is built when it is made

@@ -1,8 +1,7 @@
-"""The example of several devices, with few steps: two processes, or four virtual devices on JAX."""
+"""The example of several devices, with few steps: virtual devices, and processes."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_ldm
+from tests.scripts import free_ports, worker_configuration
 
 pytestmark = pytest.mark.examples
 
@@ -32,21 +32,26 @@ def run(output: Path, *arguments: str, environment: dict[str, str] | None = None
     )
 
 
-def test_training(tmp_path) -> None:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("localhost", 0))
-        other.bind(("localhost", 0))
-        ports = [probe.getsockname()[1] for probe in (one, other)]
+WAYS = {
+    "tensorflow": ["virtual devices", "processes"],
+    "jax": ["virtual devices"],
+    "torch": ["processes"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS[BACKEND])
+def test_training(way: str, tmp_path: Path) -> None:
+    ports = free_ports(2)
     if BACKEND == "torch":  # what torchrun sets
         common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0]), "WORLD_SIZE": "2"}
         processes = [run(tmp_path, environment={**common, "RANK": str(rank)}) for rank in range(2)]
     elif BACKEND == "jax":
         flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
         processes = [run(tmp_path, "--widths", "2", environment=flags)]
+    elif way == "virtual devices":
+        processes = [run(tmp_path, "--virtual", "2")]
     else:
-        cluster = {"worker": [f"localhost:{port}" for port in ports]}
-        tasks = [{"type": "worker", "index": rank} for rank in range(2)]
-        configurations = [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
+        configurations = [worker_configuration(rank, ports) for rank in range(2)]
         processes = [run(tmp_path, environment={"TF_CONFIG": this}) for this in configurations]
     for process in processes:
         output = process.communicate(timeout=500)[0]
