@@ -113,17 +113,31 @@ def test_freezing_reaches_parts_that_were_made_after() -> None:
     assert len(outer.non_trainable_variables) == 2
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 2e-2)])
-def test_attention_is_that_of_keras(dtype: str, tolerance: float) -> None:
+def _attention_of(dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ours, that of Keras, and that of Keras in float32 from the same values, all as float32."""
     rng = np.random.default_rng(0)
-    shapes = [(2, 5, 3, 4), (2, 7, 3, 4), (2, 7, 3, 4)]
-    inputs = [ops.cast(3 * rng.standard_normal(shape, "float32"), dtype) for shape in shapes]
+    shapes = [(2, 32, 4, 8), (2, 48, 4, 8), (2, 48, 4, 8)]
+    inputs = [ops.cast(2 * rng.standard_normal(shape, "float32"), dtype) for shape in shapes]
     ours = dot_product_attention(*inputs)
     assert keras.backend.standardize_dtype(ours.dtype) == dtype
-    actual, expected = (
-        ops.convert_to_numpy(ops.cast(x, "float32")) for x in (ours, ops.dot_product_attention(*inputs))
+    exact = ops.dot_product_attention(*(ops.cast(x, "float32") for x in inputs))
+    return tuple(
+        ops.convert_to_numpy(ops.cast(x, "float32"))
+        for x in (ours, ops.dot_product_attention(*inputs), exact)
     )
-    np.testing.assert_allclose(actual, expected, atol=tolerance)
+
+
+def test_attention_is_that_of_keras() -> None:
+    ours, of_keras, _ = _attention_of("float32")
+    np.testing.assert_allclose(ours, of_keras, atol=5e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_attention_in_half_precision_is_as_exact_as_that_of_keras(dtype: str) -> None:
+    """What either loses depends on the processor: bfloat16 is added up in float32 by some, not by all."""
+    ours, of_keras, exact = _attention_of(dtype)
+    lost, lost_by_keras = (np.sqrt(np.mean((x - exact) ** 2)) for x in (ours, of_keras))
+    assert lost <= 1.05 * lost_by_keras
 
 
 def test_chains_are_compiled_once_a_shape_where_it_pays() -> None:
