@@ -16,7 +16,7 @@ It trains a small U-Net on latents of the emoji, and leaves in `runs/several_dev
 
     checkpoints/      from which the same command goes on
     history.json      loss, images per second, memory
-    model.keras       the task; not where several processes on JAX have it
+    model.keras       the task
 """
 
 import argparse
@@ -33,7 +33,7 @@ import keras
 import numpy as np
 
 import keras_ldm as kl
-from keras_ldm.backend import num_processes, process_index
+from keras_ldm.backend import process_index
 
 
 def connect(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
@@ -132,8 +132,7 @@ def main() -> None:
         (arguments.output / "history.json").write_text(json.dumps(known, indent=2, allow_nan=False))
         for name, values in history.items():
             print(f"{name}: {values[-1]:.4g}")
-        if keras.backend.backend() != "jax" or num_processes(task) == 1:
-            task.save(arguments.output / "model.keras")
+    task.save(arguments.output / "model.keras")  # in all processes; the first writes
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ the flag --xla_force_host_platform_device_count for several devices.
 """
 
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,8 +20,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ldm.backend import num_processes, process_index
-from keras_ldm.callbacks import Checkpoints
+from keras_ldm.backend import num_processes, process_index, whole_values
+from keras_ldm.callbacks import Checkpoints, TerminateOnNaN, agreement
 from keras_ldm.models import AutoencoderKL, PatchDiscriminator, layout_map
 from keras_ldm.tasks import AutoencoderTask, LatentDiffusion, Task, TextToImage
 from tests.scripts import worker_configuration
@@ -79,17 +81,19 @@ def first_stage() -> tuple[Task, Any]:
 
 
 Make = Callable[[], tuple[Task, Any]]
+Scope = Callable[[], AbstractContextManager[Any]]  # entered once for each task
 
 
 def train(
     name: str,
     make: Make,
     results: dict[str, Any],
-    scope: AbstractContextManager[Any] | None = None,
+    scope: Scope = nullcontext,
     own: Callable[[Any], Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Task:
     """Trains, and adds losses and weights to the results."""
-    with scope or nullcontext():
+    with scope():
         keras.utils.set_random_seed(0)
         task, data = make()
         task.compile(keras.optimizers.AdamW(1e-2, epsilon=1e-3, global_clipnorm=1.0))
@@ -102,13 +106,56 @@ def train(
         verbose=0,
         validation_data=data,
         shuffle=False,
+        callbacks=list(callbacks),
     ).history
     for measure, values in history.items():
         results[f"{name}/{measure}"] = np.array(values)
     task.finish_average()
-    for i, variable in enumerate(task.variables):
-        results[f"{name}/{i}"] = numpy(variable)
+    with whole_values(task.variables):
+        for i, variable in enumerate(task.variables):
+            results[f"{name}/{i}"] = numpy(variable)
     return task
+
+
+class SignalTo(keras.callbacks.Callback):
+    """Sends SIGTERM to one of the processes, at a batch."""
+
+    def __init__(self, process: int, at: int) -> None:
+        super().__init__()
+        self.process, self.at, self.batches = process, at, 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.batches += 1
+        if self.batches == self.at and process_index(self.model) == self.process:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train_twice(name: str, make: Make, results: dict[str, Any], scope: Scope = nullcontext) -> Task:
+    """Trains until the second process is told to end, and then with a task made anew."""
+    folder = Path(sys.argv[2]).parent / name.replace(" ", "_")
+    agreement._SECONDS = 0.0  # asks at every batch
+    teller = SignalTo(process=1, at=3)
+    try:
+        train(name, make, {}, scope, callbacks=[teller, Checkpoints(folder)])
+    except SystemExit as end:
+        results[f"end of {name}"] = end.code, teller.batches
+    return train(name, make, results, scope, callbacks=[Checkpoints(folder)])
+
+
+def train_past_nan(name: str, results: dict[str, Any], scope: Scope = nullcontext) -> None:
+    """Each second batch has a loss that is no number."""
+
+    def make() -> tuple[Task, Any]:
+        task, data = supplied()
+        data["noise"][BATCH:] = np.nan
+        return task, data
+
+    checkpoints = Checkpoints(Path(sys.argv[2]).parent / name.replace("/", "_"), every_batches=1)
+    guard = TerminateOnNaN(roll_back=checkpoints, most=EPOCHS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(name, make, results, scope, callbacks=[guard, checkpoints])
+    results[f"steps of {name}"] = guard.steps
 
 
 def on_devices(results: dict[str, Any]) -> None:
@@ -133,7 +180,8 @@ def with_tensorflow(results: dict[str, Any]) -> tuple[Task, Any]:
     )
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     train("one/supplied", supplied, results)
-    task = train("several/supplied", supplied, results, strategy.scope())
+    train_past_nan("one/nan", results)
+    task = train("several/supplied", supplied, results, strategy.scope)
     with strategy.scope():
         drawn = LatentDiffusion(pixel_autoencoder(), TinyUNet(), latent_scale=1.0)
     keys = tf.function(lambda: strategy.run(drawn.seed_generator.next))()
@@ -142,6 +190,7 @@ def with_tensorflow(results: dict[str, Any]) -> tuple[Task, Any]:
 
 
 def with_jax(results: dict[str, Any]) -> tuple[Task, Any]:
+    train_past_nan("one/nan", results)
     mesh = keras.distribution.DeviceMesh((2, 4), ("batch", "model"))
     data = keras.distribution.DataParallel()
     model = keras.distribution.ModelParallel(layout_map=layout_map(mesh), batch_dim_name="batch")
@@ -168,15 +217,15 @@ def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> No
     """One of several."""
     address, processes = f"localhost:{ports[0]}", len(ports)
     kinds: dict[str, Make] = {"supplied": supplied}
-    scope: AbstractContextManager[Any] | None = None
+    twice: dict[str, Make] = {"supplied twice": supplied}
+    scope: Scope = nullcontext
     if keras.backend.backend() == "tensorflow":
         scope = as_worker(rank, ports)
     elif keras.backend.backend() == "jax":
         keras.distribution.initialize(address, processes, rank)
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=not own))
-        kinds = {"first stage": first_stage}
-        if not own:  # who sees a part of the data cannot measure the scale of the latents
-            kinds["diffusion"] = diffusion
+        # Who sees a part of the data cannot measure the scale of the latents.
+        kinds, twice = ({"first stage": first_stage}, {}) if own else ({}, {"diffusion": diffusion})
     else:
         import torch
 
@@ -190,18 +239,30 @@ def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> No
 
     for name, make in kinds.items():
         task = train(name, make, results, scope, own=part if own else None)
-    if scope is not None:
+    for name, make in twice.items():
+        task = train_twice(name, make, results, scope)
+    if keras.backend.backend() != "torch" and not own:
+        train_past_nan("nan", results, scope)
+    if keras.backend.backend() == "jax" and not own:
+        mesh = keras.distribution.DeviceMesh((1, 4), ("batch", "model"))  # over both processes
+        layout = layout_map(mesh)
+        keras.distribution.set_distribution(
+            keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+        )
+        task = train_twice("real diffusion", real_diffusion, results)
+        task.save(Path(sys.argv[2]).parent / "divided.keras")
+    if keras.backend.backend() == "tensorflow":
         after_training(task, results)
         with task.distribute_strategy.scope():
-            results["within the scope"] = error_of_fit(task)
+            results["within the scope"] = errors_of(task)
 
 
-def as_worker(rank: int, ports: Sequence[int]) -> AbstractContextManager[Any]:
+def as_worker(rank: int, ports: Sequence[int]) -> Scope:
     """Where one of several workers of TensorFlow makes its task."""
     import tensorflow as tf
 
     os.environ["TF_CONFIG"] = worker_configuration(rank, ports)
-    scope: AbstractContextManager[Any] = tf.distribute.MultiWorkerMirroredStrategy().scope()
+    scope: Scope = tf.distribute.MultiWorkerMirroredStrategy().scope
     return scope
 
 
@@ -217,12 +278,15 @@ def after_training(task: Task, results: dict[str, Any]) -> None:
     results["batches"] = numpy(task.batches)
 
 
-def error_of_fit(task: Task) -> str:
-    try:
-        task.fit(supplied()[1], verbose=0)
-    except ValueError as error:
-        return str(error)
-    return ""
+def errors_of(task: Task) -> list[str]:
+    found = []
+    file = Path(sys.argv[2]).with_suffix(".keras")
+    for call in (lambda: task.fit(supplied()[1], verbose=0), lambda: task.save(file)):
+        try:
+            call()
+        except ValueError as error:
+            found.append(str(error))
+    return found
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_attention_is_that_of_keras() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_attention_in_half_precision_is_as_exact_as_that_of_keras(dtype: str) -> None:
-    """What either loses depends on the processor: bfloat16 is added up in float32 by some, not by all."""
+    """What either loses depends on the processor: not all add bfloat16 up in float32."""
     ours, of_keras, exact = _attention_of(dtype)
     lost, lost_by_keras = (np.sqrt(np.mean((x - exact) ** 2)) for x in (ours, of_keras))
     assert lost <= 1.05 * lost_by_keras

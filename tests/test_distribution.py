@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_ldm
 from keras_ldm.backend import BatchShare
 from keras_ldm.models import UNet, layout_map
 from keras_ldm.tasks.inputs import TaskDataset
@@ -77,6 +78,21 @@ def two_processes(folder: Path, *arguments: str) -> list[Results]:
     return [read(path) for path in paths]
 
 
+def assert_goes_on(results: Results, kind: str, one: Results) -> None:
+    """A signal to the second process at the third batch ended both there, and both went on."""
+    assert results[f"end of {kind}"].tolist() == [143, 3]
+    assert_equal(one, of_kind(results, f"{kind}/"))
+
+
+def assert_goes_past_nan(results: Results, devices: Results) -> None:
+    one, several = of_kind(devices, "one/nan/"), of_kind(results, "nan/")
+    assert results["steps of nan"].tolist() == [2, 4, 6, 8, 10]
+    for name in one:
+        if name.isdigit():  # measures have NaN in them
+            assert np.isfinite(one[name]).all()
+            np.testing.assert_allclose(several[name], one[name], rtol=1e-5, atol=1e-5)
+
+
 if BACKEND != "torch":
     KINDS = ["supplied"] if BACKEND == "tensorflow" else ["first stage", "real diffusion", "diffusion"]
 
@@ -107,7 +123,10 @@ if BACKEND == "tensorflow":
         one = of_kind(devices, "one/supplied/")
         for index, results in enumerate(two_processes(tmp_path)):
             assert_equal(one, of_kind(results, "supplied/"))
-            assert "outside the strategy's scope" in str(results["within the scope"])
+            assert_goes_on(results, "supplied twice", one)
+            assert_goes_past_nan(results, devices)
+            for method, error in zip(("fit", "save"), results["within the scope"], strict=True):
+                assert f"Expected `{method}` outside the strategy's scope" in error
             assert results["process"].tolist() == [index, 2]
             np.testing.assert_allclose(results["evaluated"], one["val_loss"][-1], rtol=1e-5)
             np.testing.assert_allclose(results["targets"], devices["targets"], atol=1e-6)
@@ -126,10 +145,17 @@ if BACKEND == "jax":
 
     @pytest.mark.backend
     def test_two_processes(devices: Results, tmp_path: Path) -> None:
-        """Each takes its part of what both read."""
-        for results in two_processes(tmp_path):
-            for kind in ("first stage", "diffusion"):
-                assert_equal(of_kind(devices, f"one/{kind}/"), of_kind(results, f"{kind}/"))
+        """Each takes its part of what both read; and weights that are divided over both."""
+        both = two_processes(tmp_path)
+        for results in both:
+            for kind in ("diffusion", "real diffusion"):
+                assert_goes_on(results, kind, of_kind(devices, f"one/{kind}/"))
+            assert_goes_past_nan(results, devices)
+        task = keras_ldm.tasks.load(tmp_path / "divided.keras")
+        for i, variable in enumerate(task.variables):
+            np.testing.assert_array_equal(
+                variable, both[0][f"real diffusion/{i}"], err_msg=variable.path
+            )
 
     @pytest.mark.backend
     def test_two_processes_with_data_of_their_own(devices: Results, tmp_path: Path) -> None:
@@ -147,6 +173,7 @@ if BACKEND == "torch":
         train("supplied", supplied, one)
         for results in two_processes(tmp_path):
             assert_equal(of_kind(one, "supplied/"), of_kind(results, "supplied/"))
+            assert_goes_on(results, "supplied twice", of_kind(one, "supplied/"))
 
 
 # === Without other devices ===

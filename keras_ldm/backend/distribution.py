@@ -1,17 +1,17 @@
-"""What a training needs to know of the devices and processes that share it.
+"""What a training needs to know of the devices that share it.
 
 Keras's engines drive them: `keras.distribution` on JAX, `tf.distribute` on TensorFlow; on PyTorch it is
 `torch.distributed`, whose processes each have a device.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_ldm.backend.steps import is_inside_step
+from keras_ldm.backend.processes import num_processes, process_index, processes_of_torch
+from keras_ldm.backend.steps import is_replicated
 from keras_ldm.types import Tensor
 
 _SEED_STRIDE = 1_000_003  # apart from seeds that users choose
@@ -65,61 +65,6 @@ def whole_batches(model: keras.Model) -> BatchShare:
     return BatchShare(batch_share(model).devices)
 
 
-def num_processes(model: keras.Model | None = None) -> int:
-    """How many processes train together.
-
-    Args:
-        model: that they train. On TensorFlow only it knows; elsewhere all models have the same.
-    """
-    name = keras.backend.backend()
-    if name == "jax":
-        import jax
-
-        return int(jax.process_count())
-    if name == "tensorflow":
-        return len(_workers(model)[0])
-    import torch
-
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1
-
-
-def process_index(model: keras.Model | None = None) -> int:
-    """Which of them this one is, from 0.
-
-    Args:
-        model: as in `num_processes`.
-    """
-    name = keras.backend.backend()
-    if name == "jax":
-        import jax
-
-        return int(jax.process_index())
-    if name == "tensorflow":
-        names, own = _workers(model)
-        return names.index(own)
-    if num_processes() == 1:
-        return 0
-    import torch
-
-    return int(torch.distributed.get_rank())
-
-
-def _workers(model: keras.Model | None) -> tuple[list[tuple[str, int]], tuple[str, int]]:
-    """The tasks of `MultiWorkerMirroredStrategy`, and which of them this process is."""
-    import tensorflow as tf
-
-    strategy = None if model is None else model.distribute_strategy
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return [("worker", 0)], ("worker", 0)
-    resolver = strategy.cluster_resolver
-    cluster = resolver.cluster_spec()
-    kinds = [kind for kind in ("chief", "worker") if kind in cluster.jobs]
-    names = [(kind, index) for kind in kinds for index in cluster.task_indices(kind)]
-    own = (resolver.task_type, resolver.task_id)
-    return (names, own) if own in names else ([own], own)
-
-
 def share_of_logs(model: keras.Model, result: Any) -> Any:
     """What a step returns, in the form in which Keras takes means over the processes of TensorFlow.
 
@@ -142,6 +87,18 @@ def strategy_scope(model: keras.Model) -> AbstractContextManager[Any]:
     return scope
 
 
+def check_outside_strategy(model: keras.Model, method: str) -> None:
+    """Raises a ValueError within the scope of several processes' strategy on TensorFlow.
+
+    Variables that one process makes there, as Keras does while it saves, all would have to.
+    """
+    if is_replicated() and num_processes(model) > 1:
+        raise ValueError(
+            f"Expected `{method}` outside the strategy's scope, in which the task is made. "
+            "Received: a call within it"
+        )
+
+
 def seed_of_replica(seed: Tensor) -> Tensor:
     """A seed that differs between those that compute parts of one batch, each with its own draws.
 
@@ -157,7 +114,7 @@ def seed_of_replica(seed: Tensor) -> Tensor:
         if context is None or context.num_replicas_in_sync == 1:
             return seed
         replica: Any = context.replica_id_in_sync_group
-    elif _processes_of_torch() > 1:
+    elif processes_of_torch() > 1:
         replica = process_index()
     else:
         return seed
@@ -178,49 +135,3 @@ def share_of_loss(loss: Tensor) -> Tensor:
     import tensorflow as tf
 
     return loss / tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def average_over_processes(tensors: Sequence[Any]) -> None:
-    """Replaces gradients by their means over all processes, on PyTorch; None stays."""
-    count = _processes_of_torch()
-    if count == 1:
-        return
-    tensors = [tensor for tensor in tensors if tensor is not None]
-    _add_over_processes(tensors)
-    for tensor in tensors:
-        tensor.div_(count)
-
-
-def merge_over_processes(variables: Sequence[keras.Variable]) -> None:
-    """Replaces the state of metrics, which are sums, by that of all processes, on PyTorch.
-
-    Within a step nothing happens: the other processes would have to be at the same one.
-    """
-    if _processes_of_torch() == 1:
-        return
-    values = [variable.value.data for variable in variables]
-    if values and not is_inside_step(values[0]):
-        _add_over_processes(values)
-
-
-def _processes_of_torch() -> int:
-    """How many there are whose tensors are not one array for all; 1 on other backends."""
-    return num_processes() if keras.backend.backend() == "torch" else 1
-
-
-def _add_over_processes(tensors: Sequence[Any]) -> None:
-    import torch
-
-    for work in [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
-        work.wait()
-
-
-def copy_from_first_process(variables: Sequence[keras.Variable]) -> None:
-    """Gives all processes the values that the first one has, on PyTorch; JAX has one array for all."""
-    if _processes_of_torch() == 1:
-        return
-    import torch
-
-    with torch.no_grad():
-        for variable in variables:
-            torch.distributed.broadcast(variable.value, src=0)

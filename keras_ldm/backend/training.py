@@ -9,7 +9,7 @@ import keras
 
 from keras_ldm.backend.adam import FusedAdam
 from keras_ldm.backend.compilation import is_tensorflow_on_cpu
-from keras_ldm.backend.distribution import average_over_processes
+from keras_ldm.backend.processes import average_over_processes
 from keras_ldm.types import Tensor
 
 _MIN_PARAMETERS = 1_000_000  # below, compiling takes longer than it saves

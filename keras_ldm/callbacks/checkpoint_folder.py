@@ -66,7 +66,7 @@ class CheckpointFolder:
         Raises:
             OSError: if it cannot be written; those that were there are there still.
         """
-        name = f"checkpoint-{progress.batches:08d}{SUFFIX}"
+        name = self.path_of(progress.batches).name
         snapshot.write(self._unfinished / name, progress)
         (self._unfinished / name).replace(self.path / name)
         _names_to_disk(self.path)
@@ -74,6 +74,10 @@ class CheckpointFolder:
         for path in self.paths():
             if path not in staying:
                 path.unlink()
+
+    def path_of(self, batches: int) -> Path:
+        """The name of the checkpoint after so many batches."""
+        return self.path / f"checkpoint-{batches:08d}{SUFFIX}"
 
     def paths(self) -> list[Path]:
         """All checkpoints, the newest last."""

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import process_index
+from keras_ldm.backend import process_index, whole_values
+from keras_ldm.callbacks.agreement import Agreement
 from keras_ldm.callbacks.background import Background
 from keras_ldm.callbacks.checkpoint_folder import CheckpointFolder
 from keras_ldm.callbacks.folder_lock import FolderLock
@@ -20,6 +21,7 @@ from keras_ldm.tasks import Task
 from keras_ldm.tasks.checkpoint import (
     Progress,
     Snapshot,
+    all_variables,
     check_configuration,
     read_progress,
     restore,
@@ -53,8 +55,9 @@ class Checkpoints(ContinuingCallback):
     the end of an epoch, goes on if more epochs are asked for. One that was interrupted in the same
     process goes on from the newest checkpoint, too.
 
-    Of several processes that train together the first one saves; all go on from what they find, so that
-    the folder has to be one for all.
+    Of several processes that train together the first one saves, by its own clock, and all go on from
+    what it has found, so that the folder has to be one for all. A signal to one of them ends all, after
+    the same batch: they ask each other every few seconds.
 
     Args:
         folder: of the files `checkpoint-{batches:08d}.safetensors`, and of `task.keras`, which
@@ -127,6 +130,26 @@ class Checkpoints(ContinuingCallback):
         self._wait()
         return self._folder.newest()
 
+    def newest_of_first_process(self) -> Path | None:
+        """The newest whole checkpoint, the same in all processes that train together; all have to ask.
+
+        Raises:
+            FileNotFoundError: if this process does not see the file that the first one does.
+        """
+        process = process_index(self.model)
+        newest = self.newest if process == 0 else None
+        batches = 0 if newest is None else read_progress(newest).batches + 1
+        (batches,) = self._agreement.now([batches])
+        if process == 0 or not batches:
+            return newest
+        path = self._folder.path_of(batches - 1)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Expected {str(path)!r}, which the first process has found: all need the same folder. "
+                f"Received: no such file in process {process}"
+            )
+        return path
+
     @property
     def best(self) -> Path | None:
         """That with the best `monitor` of those that are there, or None."""
@@ -140,18 +163,19 @@ class Checkpoints(ContinuingCallback):
         task = self.model
         if not isinstance(task, Task) or task.training_data is None:
             raise ValueError(f"Expected a task of keras_ldm that is in `fit`. Received: {task!r}")
-        self._wait()
+        self._agreement, self._signal = Agreement(task), 0
         self._last: Progress | None = None  # what was saved
         self._before: Progress | None = None  # the history, to be brought back
         self._again: Path | None = None  # where to bring everything back from once more
         self._first_batch = self._read_before = self._epochs_read = 0
-        if process_index(self.model) == 0:
+        if process_index(task) == 0:
             self._lock.acquire()
-        newest = self._folder.newest()
+        newest = self.newest_of_first_process()
         if newest is not None:
             self._continue_from(task, newest)
-        if process_index(self.model) == 0:
-            self._folder.prepare(task)
+        with whole_values(all_variables(task)):
+            if process_index(task) == 0:
+                self._folder.prepare(task)
         self._start = int(ops.convert_to_numpy(task.batches))
         self._batches_since, self._time = 0, time.monotonic()
         self._signals.listen()
@@ -221,9 +245,12 @@ class Checkpoints(ContinuingCallback):
         before, self._done = self._done, self._first_batch + batch + 1
         self._batches_since += self._done - before  # more than one with `steps_per_execution`
         minutes = (time.monotonic() - self._time) / 60
-        due = self._signals.received is not None or bool(self.model.stop_training)
+        by_time = self.every_minutes is not None and minutes >= self.every_minutes
+        first = process_index(self.model) == 0
+        numbers = [self._signals.received or 0, int(by_time and first)]
+        self._signal, late = self._agreement.after(self._done - before, numbers)
+        due = bool(self._signal or late or self.model.stop_training)
         due |= self.every_batches is not None and self._batches_since >= self.every_batches
-        due |= self.every_minutes is not None and minutes >= self.every_minutes
         if due and self._done < self.model.training_data.batches_an_epoch:  # else the epoch's end does
             self._save(self._epoch, self._done)
 
@@ -249,7 +276,7 @@ class Checkpoints(ContinuingCallback):
         """Waits for the last file; of a training that was ended, saves what is left at the end."""
         self._restore_history()
         if self._last is not None and self._last.ended:  # `EarlyStopping` brings back the best weights
-            self._write(Snapshot(self.model), self._last)
+            self._write(self._last)
         self._wait()
         self._leave_if_asked_to()
 
@@ -285,12 +312,13 @@ class Checkpoints(ContinuingCallback):
             epochs,
             {k: [float(x) for x in v] for k, v in history.items() if all(map(_is_number, v))},
         )
-        self._wait()
-        self._write(Snapshot(task), self._last)
+        self._write(self._last)
         self._batches_since, self._time = 0, time.monotonic()
         self._leave_if_asked_to()
 
-    def _write(self, snapshot: Snapshot, progress: Progress) -> None:
+    def _write(self, progress: Progress) -> None:
+        self._wait()  # for memory: not two snapshots at once
+        snapshot = Snapshot(self.model)
         if process_index(self.model):
             return
 
@@ -308,7 +336,6 @@ class Checkpoints(ContinuingCallback):
                     f"{str(self._folder.path)!r}. Received: {error!r}"
                 ) from error
 
-        self._wait()
         self._background.start(write)
 
     def _wait(self) -> None:
@@ -322,9 +349,10 @@ class Checkpoints(ContinuingCallback):
             )
 
     def _leave_if_asked_to(self) -> None:
-        if self._signals.received is not None:
+        (self._signal,) = self._agreement.now([max(self._signal, self._signals.received or 0)])
+        if self._signal:
             self._wait()
-            raise SystemExit(128 + self._signals.received)
+            raise SystemExit(128 + self._signal)
 
 
 class _NotSavedError(Exception):

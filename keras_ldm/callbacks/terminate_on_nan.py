@@ -118,7 +118,7 @@ class TerminateOnNaN(keras.callbacks.Callback):
         place = f"step {step}, batch {number} of epoch {self._epoch + 1}"
         saved = self._save(batch, step)
         said = f"Expected a finite loss. Received: {', '.join(names)} not finite at {place}{saved}"
-        checkpoint = None if self.roll_back is None else self.roll_back.newest
+        checkpoint = None if self.roll_back is None else self.roll_back.newest_of_first_process()
         if checkpoint is None or len(self.steps) > self.most:
             task.stop_training = True
             warnings.warn(f"{said}. The training ends", stacklevel=2)

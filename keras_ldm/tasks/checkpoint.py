@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ldm.backend import values_of
+from keras_ldm.backend import assign_sum, values_of, whole_values
 from keras_ldm.files import read_tensors, write_safetensors
 from keras_ldm.files.tensor_file import TensorFile
 from keras_ldm.tasks.gradient_norm import sums_of_norms
@@ -82,6 +82,9 @@ def synchronize(task: "Task") -> None:
 class Snapshot:
     """The values of everything in a task, at the time when it is made.
 
+    All processes that train it together have to make one: on TensorFlow measures are added up over them
+    when they are read, on JAX weights may be divided over them.
+
     Args:
         task: in `fit`, its variables brought up to date by `synchronize`.
     """
@@ -90,11 +93,12 @@ class Snapshot:
         self._config = json.dumps(keras.saving.serialize_keras_object(task))
         self._optimizer = _kinds_of(task.optimizer)
         variables = _variables(task)
-        values = values_of(list(variables.values()))
-        self._arrays = {
-            name: np.array(ops.convert_to_numpy(value))  # a copy: training goes on in the same memory
-            for name, value in zip(variables, values, strict=True)
-        }
+        with whole_values(list(variables.values()), task.metrics_variables):
+            values = values_of(list(variables.values()))
+            self._arrays = {  # copies: training goes on in the same memory
+                name: np.array(ops.convert_to_numpy(value))
+                for name, value in zip(variables, values, strict=True)
+            }
 
     @property
     def is_finite(self) -> bool:
@@ -119,6 +123,11 @@ class Snapshot:
             "checksum": str(_checksum(self._arrays.items())),
         }
         write_safetensors(path, self._arrays, metadata)
+
+
+def all_variables(task: "Task") -> list[keras.Variable]:
+    """Those whose values a checkpoint has."""
+    return list(_variables(task).values())
 
 
 def _variables(task: "Task") -> dict[str, keras.Variable]:
@@ -310,8 +319,12 @@ def restore_measures(task: "Task", path: Path) -> bool:
         names = sorted((name for name in tensors if name.startswith("metrics")), key=_place)
         if [tensors.shape(name) for name in names] != [tuple(v.shape) for v in measures]:
             return False
+        sums = {id(variable) for variable in task.metrics_variables}
         for name, variable in zip(names, measures, strict=True):
-            variable.assign(tensors[name])
+            if id(variable) in sums:
+                assign_sum(variable, tensors[name])
+            else:
+                variable.assign(tensors[name])
     return True
 
 

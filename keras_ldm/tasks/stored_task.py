@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_ldm.backend import check_outside_strategy, process_index, whole_values
 from keras_ldm.files import atomic_path
 from keras_ldm.tasks.compiled_metrics import PREFIX, load_networks, save_networks
 from keras_ldm.tasks.gradient_norm import GradientNorm
@@ -59,7 +60,9 @@ class StoredTask(keras.Model):
     def save(self, filepath: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
         """Saves everything to a `.keras` file: weights, optimizer, EMA, seeds, configuration.
 
-        It is written beside and renamed, so that a file of that name is never half-written.
+        It is written beside and renamed, so that a file of that name is never half-written. Of several
+        processes that train together the first one writes; where weights are divided over them, on JAX,
+        all have to call this.
 
         Args:
             filepath: path ending in `.keras`.
@@ -67,7 +70,8 @@ class StoredTask(keras.Model):
             **kwargs: see `keras.Model.save`.
 
         Raises:
-            ValueError: if the path does not end in `.keras`.
+            ValueError: if the path does not end in `.keras`; with several processes on TensorFlow,
+                within the scope of their strategy.
             FileExistsError: if there is such a file and `overwrite` is False.
             IsADirectoryError: if there is a folder of that name.
         """
@@ -76,8 +80,12 @@ class StoredTask(keras.Model):
             raise ValueError(f"Expected a path that ends in '.keras'. Received: {str(path)!r}")
         if path.exists() and not overwrite:
             raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
-        with atomic_path(path) as temporary:
-            super().save(temporary, overwrite=True, **kwargs)
+        check_outside_strategy(self, "save")
+        variables = [*self.variables, *getattr(self.optimizer, "variables", ())]
+        with whole_values(variables):
+            if process_index(self) == 0:
+                with atomic_path(path) as temporary:
+                    super().save(temporary, overwrite=True, **kwargs)
 
     @classmethod
     def from_preset(cls, handle: str | os.PathLike[str]) -> Any:

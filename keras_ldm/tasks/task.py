@@ -10,13 +10,12 @@ from keras import ops
 from keras_ldm.backend import (
     BatchShare,
     batch_share,
+    check_outside_strategy,
     copy_from_first_process,
     input_pipeline,
     inside_step,
-    is_replicated,
     keep_freed_memory,
     merge_over_processes,
-    num_processes,
     prepare_updates,
     process_index,
     resolve_jit_compile,
@@ -217,11 +216,7 @@ class Task(StepFunctions, StoredTask):
             ValueError: if the data are empty or not of the form that the task takes; with several
                 processes on TensorFlow, within the scope of their strategy.
         """
-        if num_processes(self) > 1 and is_replicated():  # what one process makes, all would have to
-            raise ValueError(
-                "Expected `fit` outside the strategy's scope, in which the task is made. "
-                "Received: a call within it"
-            )
+        check_outside_strategy(self, "fit")
         if not self.compiled:
             self.compile()
         copy_from_first_process(self.variables)
