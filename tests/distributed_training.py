@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def train(
     with scope():
         keras.utils.set_random_seed(0)
         task, data = make()
-        task.compile(keras.optimizers.AdamW(1e-2, epsilon=1e-3, global_clipnorm=1.0))
+        optimizer = keras.optimizers.AdamW(1e-2, epsilon=1e-3, global_clipnorm=0.1)  # which clips
+        task.compile(optimizer, diagnostics=True)
     if own is not None:
         data = own(data)
     history = task.fit(
@@ -151,7 +153,8 @@ def train_past_nan(name: str, results: dict[str, Any], scope: Scope = nullcontex
         return task, data
 
     checkpoints = Checkpoints(Path(sys.argv[2]).parent / name.replace("/", "_"), every_batches=1)
-    guard = TerminateOnNaN(roll_back=checkpoints, most=EPOCHS)
+    folder = Path(sys.argv[2]).parent / "nan batches"
+    guard = TerminateOnNaN(folder, roll_back=checkpoints, most=EPOCHS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train(name, make, results, scope, callbacks=[guard, checkpoints])
@@ -216,8 +219,8 @@ def with_jax(results: dict[str, Any]) -> tuple[Task, Any]:
 def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> None:
     """One of several."""
     address, processes = f"localhost:{ports[0]}", len(ports)
-    kinds: dict[str, Make] = {"supplied": supplied}
-    twice: dict[str, Make] = {"supplied twice": supplied}
+    kinds: dict[str, Make] = {}
+    twice: dict[str, Make] = {"supplied": supplied}
     scope: Scope = nullcontext
     if keras.backend.backend() == "tensorflow":
         scope = as_worker(rank, ports)
@@ -238,11 +241,13 @@ def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> No
         return [data[these] for these in rows]
 
     for name, make in kinds.items():
-        task = train(name, make, results, scope, own=part if own else None)
+        train(name, make, results, scope, own=part)
     for name, make in twice.items():
         task = train_twice(name, make, results, scope)
-    if keras.backend.backend() != "torch" and not own:
-        train_past_nan("nan", results, scope)
+    if not own:
+        results["errors of all"] = errors_of_all(scope)
+        if keras.backend.backend() != "torch":
+            train_past_nan("nan", results, scope)
     if keras.backend.backend() == "jax" and not own:
         mesh = keras.distribution.DeviceMesh((1, 4), ("batch", "model"))  # over both processes
         layout = layout_map(mesh)
@@ -254,7 +259,13 @@ def as_process(results: dict[str, Any], rank: int, *ports: int, own: bool) -> No
     if keras.backend.backend() == "tensorflow":
         after_training(task, results)
         with task.distribute_strategy.scope():
-            results["within the scope"] = errors_of(task)
+            file = Path(sys.argv[2]).with_suffix(".keras")
+            results["within the scope"] = [
+                error_of(task.fit, supplied()[1], verbose=0),
+                error_of(task.save, file),
+            ]
+            task.compile(steps_per_execution=2)
+        results["several steps"] = error_of(task.fit, supplied()[1], batch_size=BATCH, verbose=0)
 
 
 def as_worker(rank: int, ports: Sequence[int]) -> Scope:
@@ -278,15 +289,26 @@ def after_training(task: Task, results: dict[str, Any]) -> None:
     results["batches"] = numpy(task.batches)
 
 
-def errors_of(task: Task) -> list[str]:
-    found = []
-    file = Path(sys.argv[2]).with_suffix(".keras")
-    for call in (lambda: task.fit(supplied()[1], verbose=0), lambda: task.save(file)):
-        try:
-            call()
-        except ValueError as error:
-            found.append(str(error))
-    return found
+def error_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    try:
+        function(*args, **kwargs)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def errors_of_all(scope: Scope) -> list[str]:
+    """What one process cannot do ends all, with an error in each, before anything is trained."""
+    with scope():
+        task, data = supplied()
+        task.compile()
+    folder = Path(sys.argv[2]).parent / "damaged"
+    folder.mkdir(exist_ok=True)
+    if process_index(task) == 0:
+        (folder / "checkpoint-00000001.safetensors").write_bytes(b"cut short")
+    fit = partial(task.fit, data, batch_size=BATCH, verbose=0)
+    some = [Checkpoints(folder)] if process_index(task) == 0 else []
+    return [error_of(fit, callbacks=[Checkpoints(folder)]), error_of(fit, callbacks=some)]
 
 
 if __name__ == "__main__":

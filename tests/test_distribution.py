@@ -84,6 +84,14 @@ def assert_goes_on(results: Results, kind: str, one: Results) -> None:
     assert_equal(one, of_kind(results, f"{kind}/"))
 
 
+def assert_errors(results: Results, process: int) -> None:
+    """Each process has one, whichever of them found the fault."""
+    damaged, some = results["errors of all"]
+    assert ("all of them damaged" if process == 0 else "RuntimeError: Expected all processes") in damaged
+    assert "Expected `Checkpoints` among the callbacks of all processes that train" in some
+    assert f"Received: {1 - process} in process {process}" in some
+
+
 def assert_goes_past_nan(results: Results, devices: Results) -> None:
     one, several = of_kind(devices, "one/nan/"), of_kind(results, "nan/")
     assert results["steps of nan"].tolist() == [2, 4, 6, 8, 10]
@@ -91,6 +99,15 @@ def assert_goes_past_nan(results: Results, devices: Results) -> None:
         if name.isdigit():  # measures have NaN in them
             assert np.isfinite(one[name]).all()
             np.testing.assert_allclose(several[name], one[name], rtol=1e-5, atol=1e-5)
+
+
+def assert_batches_are_saved(folder: Path) -> None:
+    """Each process has the rows that it read of the batch whose loss is no number."""
+    for step in (2, 4, 6, 8, 10):
+        for name in (f"nan_step_{step:08d}.npz", f"nan_step_{step:08d}_process1.npz"):
+            noise = read(folder / name)["noise"]
+            assert len(noise) == (BATCH if BACKEND == "tensorflow" else BATCH // 2)
+            assert np.isnan(noise).all()
 
 
 if BACKEND != "torch":
@@ -122,15 +139,17 @@ if BACKEND == "tensorflow":
         """Of `MultiWorkerMirroredStrategy`, which Keras's own `fit` cannot take."""
         one = of_kind(devices, "one/supplied/")
         for index, results in enumerate(two_processes(tmp_path)):
-            assert_equal(one, of_kind(results, "supplied/"))
-            assert_goes_on(results, "supplied twice", one)
+            assert_goes_on(results, "supplied", one)
             assert_goes_past_nan(results, devices)
             for method, error in zip(("fit", "save"), results["within the scope"], strict=True):
                 assert f"Expected `{method}` outside the strategy's scope" in error
+            assert "Expected `steps_per_execution=1`" in str(results["several steps"])
+            assert_errors(results, index)
             assert results["process"].tolist() == [index, 2]
-            np.testing.assert_allclose(results["evaluated"], one["val_loss"][-1], rtol=1e-5)
+            np.testing.assert_allclose(results["evaluated"][0], one["val_loss"][-1], rtol=1e-5)
             np.testing.assert_allclose(results["targets"], devices["targets"], atol=1e-6)
             assert results["batches"] == (EPOCHS + 1) * EXAMPLES // BATCH
+        assert_batches_are_saved(tmp_path / "nan batches")
         names = [path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")]
         assert names == [f"checkpoint-{(EPOCHS + 1) * EXAMPLES // BATCH:08d}.safetensors"]
 
@@ -147,10 +166,12 @@ if BACKEND == "jax":
     def test_two_processes(devices: Results, tmp_path: Path) -> None:
         """Each takes its part of what both read; and weights that are divided over both."""
         both = two_processes(tmp_path)
-        for results in both:
+        for process, results in enumerate(both):
+            assert_errors(results, process)
             for kind in ("diffusion", "real diffusion"):
                 assert_goes_on(results, kind, of_kind(devices, f"one/{kind}/"))
             assert_goes_past_nan(results, devices)
+        assert_batches_are_saved(tmp_path / "nan batches")
         task = keras_ldm.tasks.load(tmp_path / "divided.keras")
         for i, variable in enumerate(task.variables):
             np.testing.assert_array_equal(
@@ -171,9 +192,9 @@ if BACKEND == "torch":
 
         one: Results = {}
         train("supplied", supplied, one)
-        for results in two_processes(tmp_path):
-            assert_equal(of_kind(one, "supplied/"), of_kind(results, "supplied/"))
-            assert_goes_on(results, "supplied twice", of_kind(one, "supplied/"))
+        for process, results in enumerate(two_processes(tmp_path)):
+            assert_errors(results, process)
+            assert_goes_on(results, "supplied", of_kind(one, "supplied/"))
 
 
 # === Without other devices ===

@@ -30,6 +30,7 @@ from keras_ldm.backend.precision import has_float64 as has_float64
 from keras_ldm.backend.processes import assign_sum as assign_sum
 from keras_ldm.backend.processes import average_over_processes as average_over_processes
 from keras_ldm.backend.processes import copy_from_first_process as copy_from_first_process
+from keras_ldm.backend.processes import is_same_in_all as is_same_in_all
 from keras_ldm.backend.processes import largest_over_processes as largest_over_processes
 from keras_ldm.backend.processes import merge_over_processes as merge_over_processes
 from keras_ldm.backend.processes import num_processes as num_processes

@@ -125,6 +125,13 @@ def largest_over_processes(model: keras.Model, numbers: Sequence[int]) -> list[i
     return [int(number) for number in found]
 
 
+def is_same_in_all(model: keras.Model, number: int) -> bool:
+    """Whether all processes give the same number; all have to ask, and wait for each other."""
+    most = 2**31 - 1
+    largest, rest = largest_over_processes(model, [number, most - number])
+    return largest == most - rest
+
+
 def _over_workers(model: keras.Model, numbers: Sequence[int], count: int) -> np.ndarray:
     """`(processes, numbers)`, of which each process adds its own row to those of the others."""
     import tensorflow as tf

@@ -53,6 +53,8 @@ def prepare_updates(
     a whole, XLA makes them one: half the time. For Adam and AdamW TensorFlow has a kernel of its own.
 
     On PyTorch the gradients are averaged over the processes of `torch.distributed`, if there are some.
+    On TensorFlow the replicas of `tf.distribute` add theirs up before anything else is done with them:
+    Keras does so last, and lets each replica clip its own part, and look for infinities in it.
 
     Args:
         optimizer: what to prepare; once more changes nothing.
@@ -80,7 +82,7 @@ def prepare_updates(
     compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:
-        grads = [g if g is None else tf.convert_to_tensor(g) for g in grads]
+        grads = _added_up(optimizer, [g if g is None else tf.convert_to_tensor(g) for g in grads])
         variables = list(trainable_variables or ())
         if not optimizer.built or not variables or any(gradient is None for gradient in grads):
             plain(grads, trainable_variables)
@@ -95,6 +97,21 @@ def prepare_updates(
         compiled[key](grads)
 
     optimizer.apply = apply
+
+
+def _added_up(optimizer: keras.optimizers.Optimizer, grads: list[Tensor]) -> list[Tensor]:
+    """Gradients, or their sums over the replicas if there are several."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return grads
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    for each in (inner, *getattr(inner, "optimizers", ())):
+        each._all_reduce_sum_gradients = list  # else Keras would add them up once more
+    there = [gradient for gradient in grads if gradient is not None]
+    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, there))
+    return [None if gradient is None else next(sums) for gradient in grads]
 
 
 def _watched(

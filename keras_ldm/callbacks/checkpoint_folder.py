@@ -79,13 +79,15 @@ class CheckpointFolder:
         """The name of the checkpoint after so many batches."""
         return self.path / f"checkpoint-{batches:08d}{SUFFIX}"
 
+    def batches_of(self, path: Path) -> int:
+        """After how many batches a checkpoint was written, as its name says; -1 for another file."""
+        match = _NAME.fullmatch(path.name)
+        return int(match[1]) if match else -1
+
     def paths(self) -> list[Path]:
         """All checkpoints, the newest last."""
-        found = []
-        for path in self.path.glob(f"*{SUFFIX}"):
-            if match := _NAME.fullmatch(path.name):
-                found.append((int(match[1]), path))
-        return [path for _, path in sorted(found)]
+        numbers = {path: self.batches_of(path) for path in self.path.glob(f"*{SUFFIX}")}
+        return sorted((path for path, number in numbers.items() if number >= 0), key=numbers.__getitem__)
 
     def best(self) -> list[Path]:
         """Those at the end of an epoch that measured `monitor`, the best first."""
@@ -93,7 +95,7 @@ class CheckpointFolder:
         for path in self.paths():
             try:
                 value = read_progress(path).logs.get(self.monitor)
-            except DamagedCheckpointError:
+            except (DamagedCheckpointError, FileNotFoundError):
                 continue
             if value is not None and not math.isnan(value):
                 found.append((value if self.mode == "min" else -value, path))
@@ -109,7 +111,7 @@ class CheckpointFolder:
         for path in reversed(paths):
             try:
                 check_whole(path)
-            except DamagedCheckpointError:
+            except (DamagedCheckpointError, FileNotFoundError):  # another process may take one away
                 continue
             return path
         if paths:

@@ -126,33 +126,39 @@ class Checkpoints(ContinuingCallback):
 
     @property
     def newest(self) -> Path | None:
-        """The newest checkpoint that is whole, or None."""
+        """The newest checkpoint that is whole, or None; of several processes, ask the first."""
         self._wait()
         return self._folder.newest()
 
     def newest_of_first_process(self) -> Path | None:
-        """The newest whole checkpoint, the same in all processes that train together; all have to ask.
+        """In `fit`, the newest whole checkpoint, the same in all processes; all have to ask.
 
         Raises:
             FileNotFoundError: if this process does not see the file that the first one does.
+            RuntimeError: if another process has an error.
+            ValueError: if there are checkpoints, and none is whole; before any `fit`.
         """
-        process = process_index(self.model)
-        newest = self.newest if process == 0 else None
-        batches = 0 if newest is None else read_progress(newest).batches + 1
-        (batches,) = self._agreement.now([batches])
-        if process == 0 or not batches:
-            return newest
-        path = self._folder.path_of(batches - 1)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected {str(path)!r}, which the first process has found: all need the same folder. "
-                f"Received: no such file in process {process}"
-            )
+        if not isinstance(self.model, Task):
+            raise ValueError("Expected a training with this callback. Received: none that has begun")
+        process, number = process_index(self.model), 0
+        with self._agreement.failing_together():
+            if process == 0 and (newest := self.newest) is not None:
+                number = self._folder.batches_of(newest) + 1
+        (number,) = self._agreement.now([number])
+        if not number:
+            return None
+        path = self._folder.path_of(number - 1)
+        with self._agreement.failing_together():
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"Expected {str(path)!r}, which the first process has found: all need the same "
+                    f"folder. Received: no such file in process {process}"
+                )
         return path
 
     @property
     def best(self) -> Path | None:
-        """That with the best `monitor` of those that are there, or None."""
+        """That with the best `monitor` of those that are there, or None; see `newest`."""
         self._wait()
         return next(iter(self._folder.best()), None)
 
@@ -168,19 +174,52 @@ class Checkpoints(ContinuingCallback):
         self._before: Progress | None = None  # the history, to be brought back
         self._again: Path | None = None  # where to bring everything back from once more
         self._first_batch = self._read_before = self._epochs_read = 0
-        if process_index(task) == 0:
-            self._lock.acquire()
+        first = process_index(task) == 0
+        with self._agreement.failing_together():
+            if first:
+                self._lock.acquire()
         newest = self.newest_of_first_process()
         if newest is not None:
             self._continue_from(task, newest)
-        with whole_values(all_variables(task)):
-            if process_index(task) == 0:
+        with whole_values(all_variables(task)), self._agreement.failing_together():
+            if first:
                 self._folder.prepare(task)
         self._start = int(ops.convert_to_numpy(task.batches))
         self._batches_since, self._time = 0, time.monotonic()
         self._signals.listen()
 
     def _continue_from(self, task: Task, path: Path) -> None:
+        with self._agreement.failing_together():
+            progress = self._checked(task, path)
+        restore(task, path)
+        first = process_index(task) == 0
+        if first:
+            self._folder.put_aside_after(path)
+        self._before, self._again = progress, path if progress.batch else None
+        self._first_batch = progress.batch
+        self._read_before, self._epochs_read = progress.batches_read, progress.epochs_read
+        epochs = self.params["epochs"]
+        over = progress.epoch >= epochs or (progress.ended and epochs <= progress.epochs)
+        if self.verbose and first:
+            print(
+                f"Going on from {path}, at {progress}" + (": it is over." if over else "."), flush=True
+            )
+        if over:
+            task.continue_at(max(epochs, progress.epoch))
+        else:
+            task.continue_at(
+                progress.epoch,
+                progress.batch,
+                epochs_read=progress.epochs_read,
+                batches_read=progress.batches_read,
+            )
+
+    def _checked(self, task: Task, path: Path) -> Progress:
+        """How far a checkpoint is that a task can go on from.
+
+        Raises:
+            ValueError: if it cannot.
+        """
         progress = read_progress(path)
         trained = int(ops.convert_to_numpy(task.batches))
         if trained > progress.batches and self._interrupted != (task, trained):
@@ -196,27 +235,7 @@ class Checkpoints(ContinuingCallback):
                 f"which {str(path)!r} was written. Received: {length}"
             )
         check_configuration(task, path)
-        restore(task, path)
-        if process_index(self.model) == 0:
-            self._folder.put_aside_after(path)
-        self._before, self._again = progress, path if progress.batch else None
-        self._first_batch = progress.batch
-        self._read_before, self._epochs_read = progress.batches_read, progress.epochs_read
-        epochs = self.params["epochs"]
-        over = progress.epoch >= epochs or (progress.ended and epochs <= progress.epochs)
-        if self.verbose:
-            print(
-                f"Going on from {path}, at {progress}" + (": it is over." if over else "."), flush=True
-            )
-        if over:
-            task.continue_at(max(epochs, progress.epoch))
-        else:
-            task.continue_at(
-                progress.epoch,
-                progress.batch,
-                epochs_read=progress.epochs_read,
-                batches_read=progress.batches_read,
-            )
+        return progress
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Brings back what Keras has set to zero, and what others do when an epoch begins."""
@@ -263,14 +282,15 @@ class Checkpoints(ContinuingCallback):
         numbers = {name: float(value) for name, value in (logs or {}).items() if _is_number(value)}
         self._save(epoch + 1, 0, numbers, ended=bool(self.model.stop_training))
         monitor = self._folder.monitor
-        if self._folder.keep_best and monitor not in numbers and process_index(self.model) == 0:
-            message = (
-                f"Expected `monitor` to be in the logs of an epoch, {sorted(numbers)}. "
-                f"Received: {monitor!r}"
-            )
-            if not monitor.startswith("val_"):
-                raise ValueError(message)
-            warnings.warn(f"{message}. Epoch {epoch + 1} can be no best one", stacklevel=2)
+        with self._agreement.failing_together():
+            if self._folder.keep_best and monitor not in numbers and process_index(self.model) == 0:
+                message = (
+                    f"Expected `monitor` to be in the logs of an epoch, {sorted(numbers)}. "
+                    f"Received: {monitor!r}"
+                )
+                if not monitor.startswith("val_"):
+                    raise ValueError(message)
+                warnings.warn(f"{message}. Epoch {epoch + 1} can be no best one", stacklevel=2)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for the last file; of a training that was ended, saves what is left at the end."""

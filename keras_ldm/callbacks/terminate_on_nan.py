@@ -26,9 +26,10 @@ class TerminateOnNaN(keras.callbacks.Callback):
     Args:
         folder: where `nan_step_{step:08d}.npz` goes, with the arrays of the batch as the task takes
             them, and those of the batch before under `before/`. Made if it is missing. None saves none.
-        roll_back: the `Checkpoints` of the training. Weights, averages and the optimizer go back to the
-            newest one, the data and their noise go on: the batch does not come again. None ends the
-            training.
+            Of several processes each saves what it has read: `nan_step_{step:08d}_process1.npz`.
+        roll_back: the `Checkpoints` of the training, in all processes if there are several. Weights,
+            averages and the optimizer go back to the newest one, the data and their noise go on: the
+            batch does not come again. None ends the training.
         most: how often that may happen before the training is ended all the same.
 
     Attributes:
@@ -133,7 +134,7 @@ class TerminateOnNaN(keras.callbacks.Callback):
         )
 
     def _save(self, batch: int, step: int) -> str:
-        if self.folder is None or process_index(self.model):
+        if self.folder is None:
             return ""
         kept = self.model.training_data.kept_batches
         arrays: dict[str, Any] = {
@@ -142,7 +143,8 @@ class TerminateOnNaN(keras.callbacks.Callback):
             for name, value in kept.get(index, {}).items()
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"nan_step_{step:08d}.npz"
+        process = process_index(self.model)
+        path = self.folder / f"nan_step_{step:08d}{f'_process{process}' if process else ''}.npz"
         with atomic_write(path) as file:
             np.savez(file, **arrays)
         return f", whose batch is in {str(path)!r}"

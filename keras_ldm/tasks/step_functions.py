@@ -16,6 +16,12 @@ class StepFunctions(keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         """Makes what `fit` calls for each step, or for each few."""
+        several = keras.backend.backend() == "tensorflow" and num_processes(self) > 1
+        if several and self.steps_per_execution > 1:  # TensorFlow cannot run what Keras makes of them
+            raise ValueError(
+                "Expected `steps_per_execution=1` with several processes on TensorFlow. "
+                f"Received: {self.steps_per_execution}"
+            )
         if force or self.train_function is None:
             super().make_train_function(force)
             self.train_function = release_after_first_call(self.train_function)

@@ -78,14 +78,15 @@ class StoredTask(keras.Model):
         path = Path(filepath)
         if path.suffix != ".keras":
             raise ValueError(f"Expected a path that ends in '.keras'. Received: {str(path)!r}")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
         check_outside_strategy(self, "save")
-        variables = [*self.variables, *getattr(self.optimizer, "variables", ())]
-        with whole_values(variables):
-            if process_index(self) == 0:
-                with atomic_path(path) as temporary:
-                    super().save(temporary, overwrite=True, **kwargs)
+        optimizer = getattr(self, "optimizer", None)
+        with whole_values([*self.variables, *getattr(optimizer, "variables", ())]):
+            if process_index(self):
+                return
+            if path.exists() and not overwrite:
+                raise FileExistsError(f"Expected no file of that name. Received: {str(path)!r}")
+            with atomic_path(path) as temporary:
+                super().save(temporary, overwrite=True, **kwargs)
 
     @classmethod
     def from_preset(cls, handle: str | os.PathLike[str]) -> Any:

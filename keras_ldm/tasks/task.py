@@ -14,6 +14,7 @@ from keras_ldm.backend import (
     copy_from_first_process,
     input_pipeline,
     inside_step,
+    is_same_in_all,
     keep_freed_memory,
     merge_over_processes,
     prepare_updates,
@@ -214,7 +215,8 @@ class Task(StepFunctions, StoredTask):
 
         Raises:
             ValueError: if the data are empty or not of the form that the task takes; with several
-                processes on TensorFlow, within the scope of their strategy.
+                processes, if some have `Checkpoints` and some have not; on TensorFlow then also within
+                the scope of their strategy, and with several steps an execution.
         """
         check_outside_strategy(self, "fit")
         if not self.compiled:
@@ -238,6 +240,11 @@ class Task(StepFunctions, StoredTask):
             validation_data = input_pipeline(validation)
         self.build_optimizer()
         callbacks = in_order(callbacks, self.gradient_norm)
+        if not is_same_in_all(self, len(continuing(callbacks))):
+            raise ValueError(
+                "Expected `Checkpoints` among the callbacks of all processes that train together, or of "
+                f"none. Received: {len(continuing(callbacks))} in process {process_index(self)}"
+            )
         self.training_data, self._first_epoch = dataset, kwargs.get("initial_epoch", 0)
         try:
             return self._run(
