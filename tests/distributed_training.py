@@ -186,6 +186,10 @@ def with_tensorflow(results: dict[str, Any]) -> tuple[Task, Any]:
     train_past_nan("one/nan", results)
     task = train("several/supplied", supplied, results, strategy.scope)
     with strategy.scope():
+        other, data = supplied()
+        other.compile(keras.optimizers.Adam(gradient_accumulation_steps=2))
+    results["accumulating"] = error_of(other.fit, data, batch_size=BATCH, verbose=0)
+    with strategy.scope():
         drawn = LatentDiffusion(pixel_autoencoder(), TinyUNet(), latent_scale=1.0)
     keys = tf.function(lambda: strategy.run(drawn.seed_generator.next))()
     results["keys"] = np.stack([numpy(key) for key in strategy.experimental_local_results(keys)])

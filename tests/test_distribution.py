@@ -131,6 +131,9 @@ if BACKEND != "torch":
 
 if BACKEND == "tensorflow":
 
+    def test_accumulation_on_replicas_is_refused(devices: Results) -> None:
+        assert "Received: 2 on 2 replicas" in str(devices["accumulating"])
+
     def test_replicas_draw_their_own(devices: Results) -> None:
         first, second = devices["keys"]
         assert (first != second).any()

@@ -82,7 +82,7 @@ def prepare_updates(
     compiled: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def apply(grads: list[Tensor], trainable_variables: Any = None) -> None:
-        grads = _added_up(optimizer, [g if g is None else tf.convert_to_tensor(g) for g in grads])
+        grads = _over_replicas(optimizer, [g if g is None else tf.convert_to_tensor(g) for g in grads])
         variables = list(trainable_variables or ())
         if not optimizer.built or not variables or any(gradient is None for gradient in grads):
             plain(grads, trainable_variables)
@@ -99,7 +99,7 @@ def prepare_updates(
     optimizer.apply = apply
 
 
-def _added_up(optimizer: keras.optimizers.Optimizer, grads: list[Tensor]) -> list[Tensor]:
+def _over_replicas(optimizer: keras.optimizers.Optimizer, grads: list[Tensor]) -> list[Tensor]:
     """Gradients, or their sums over the replicas if there are several."""
     import tensorflow as tf
 

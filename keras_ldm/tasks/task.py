@@ -215,12 +215,19 @@ class Task(StepFunctions, StoredTask):
 
         Raises:
             ValueError: if the data are empty or not of the form that the task takes; with several
-                processes, if some have `Checkpoints` and some have not; on TensorFlow then also within
-                the scope of their strategy, and with several steps an execution.
+                processes, if some have `Checkpoints` and some have not. On TensorFlow also if gradients
+                are accumulated on several replicas; and with several processes, within the scope of
+                their strategy, or for several steps an execution.
         """
         check_outside_strategy(self, "fit")
         if not self.compiled:
             self.compile()
+        replicas = batch_share(self).devices if keras.backend.backend() == "tensorflow" else 1
+        if replicas > 1 and self._accumulation_steps > 1:  # Keras updates within a condition
+            raise ValueError(
+                "Expected an optimizer without `gradient_accumulation_steps`, which TensorFlow cannot "
+                f"run on several replicas. Received: {self._accumulation_steps} on {replicas} replicas"
+            )
         copy_from_first_process(self.variables)
         dataset = self._dataset(
             x,
